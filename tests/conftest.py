@@ -1,0 +1,27 @@
+"""What every test shares: the folder of reference data and the checking of array shapes."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+# Every annotated shape and type of the package is checked while tests run.
+install_import_hook("vidlmm", "beartype.beartype")
+
+GOLDENS = Path(__file__).parent / "goldens"
+
+
+@pytest.fixture
+def goldens() -> Path:
+    """Reference cases: numbers that the original code gave."""
+    return GOLDENS
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder with real clips, sounds and annotation files, named by VIDLMM_TEST_DATA."""
+    folder = os.environ.get("VIDLMM_TEST_DATA")
+    if not folder:
+        pytest.skip("VIDLMM_TEST_DATA is not set: the real clips and annotation files are not part of the project")
+    return Path(folder)
