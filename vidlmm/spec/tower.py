@@ -1,0 +1,33 @@
+"""The vision tower: a picture into a grid of features."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu"]
+
+
+@dataclass(frozen=True)
+class TowerSpec:
+    """A vision transformer that is run for its patch features.
+
+    layers counts the layers that are run: the select layer is already applied
+    (LLaVA-Video runs 26 of SigLIP's 27 layers and returns the raw output of the last).
+    patch_bias: the patch embedding has a bias (SigLIP; CLIP has none).
+    """
+
+    image_size: int = 384
+    patch_size: int = 14
+    width: int = 1152
+    layers: int = 26
+    heads: int = 16
+    mlp: int = 4304
+    activation: Activation = "gelu_tanh"
+    norm_eps: float = 1e-6
+    class_token: bool = False
+    pre_norm: bool = False
+    patch_bias: bool = True
+
+    @property
+    def grid(self) -> int:
+        """Patches a side; pixels beyond the last whole patch are not looked at."""
+        return self.image_size // self.patch_size
