@@ -1,0 +1,106 @@
+"""Decoded frames kept on disk, so that later epochs do not decode the same clip again.
+
+An entry is the uint8 frames after the fit, as the tower's input needs them, in one .npz file. Its
+name is a digest of the file's path, modification time and size and of the two specs, so a changed
+file or spec is another entry.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vidlmm.data.errors import DataError
+from vidlmm.media.sampling import FrameChoice
+from vidlmm.media.video import Clip
+from vidlmm.spec import FrameSpec, PixelSpec
+
+_LOG = logging.getLogger(__name__)
+_VERSION = 1
+_SHARDS = 16
+
+
+@dataclass(frozen=True)
+class FrameCache:
+    """A folder of decoded clips of bounded size.
+
+    folder: made if it is not there.
+    max_bytes: what all entries together may take. A full cache takes no more entries and throws
+        none away: a run visits every clip once an epoch, so replacing old ones would give no hits.
+
+    The entries are spread over 16 sub-folders with an equal share of the bound each, so that a look
+    at one of them is enough before a new entry is written.
+
+    Raises:
+        DataError: the folder cannot be made, or the bound is not positive.
+    """
+
+    folder: str
+    max_bytes: int = 2 * 1024**3
+
+    def __post_init__(self) -> None:
+        if self.max_bytes < 1:
+            raise DataError(f"the frame cache's size must be positive, got {self.max_bytes} bytes")
+        try:
+            for shard in range(_SHARDS):
+                Path(self.folder, f"{shard:x}").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"frame cache {self.folder}: the folder cannot be made: {error.strerror}") from None
+
+    def get(self, path: str, frames: FrameSpec, pixels: PixelSpec) -> Clip | None:
+        """The stored clip, or None. An entry that does not read is removed and counts as none."""
+        entry = self.entry(path, frames, pixels)
+        if entry is None or not entry.exists():
+            return None
+        try:
+            # Opened here, because numpy leaves a damaged archive open.
+            with entry.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+                fields = json.loads(str(stored["choice"]))
+                several = {name: tuple(fields[name]) for name in ("indices", "times", "told")}
+                return Clip(frames=stored["frames"], choice=FrameChoice(duration=fields["duration"], **several))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            _LOG.warning("frame cache: %s does not read (%s); it is decoded again", entry, error)
+            entry.unlink(missing_ok=True)
+            return None
+
+    def put(self, path: str, frames: FrameSpec, pixels: PixelSpec, clip: Clip) -> bool:
+        """Keep a clip if there is room; says whether it was kept. A full disk is logged, not raised."""
+        entry = self.entry(path, frames, pixels)
+        if entry is None:
+            return False
+        try:
+            used = sum(item.stat().st_size for item in os.scandir(entry.parent))
+            if used + clip.frames.nbytes + 4096 > self.max_bytes // _SHARDS:
+                return False
+            self._write(entry, clip)
+        except OSError as error:
+            _LOG.warning("frame cache: %s cannot be written: %s", entry, error.strerror)
+            return False
+        return True
+
+    def entry(self, path: str, frames: FrameSpec, pixels: PixelSpec) -> Path | None:
+        """Where a clip is kept; None if its file is not there."""
+        try:
+            stat = os.stat(path)
+        except OSError:
+            return None
+        values = [_VERSION, os.path.abspath(path), stat.st_mtime_ns, stat.st_size, asdict(frames), asdict(pixels)]
+        name = hashlib.sha256(json.dumps(values).encode()).hexdigest()
+        return Path(self.folder, name[0], f"{name[:40]}.npz")
+
+    def _write(self, entry: Path, clip: Clip) -> None:
+        # Under another name first: a killed run must not leave half an entry behind.
+        handle, name = tempfile.mkstemp(dir=entry.parent, suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, frames=clip.frames, choice=np.array(json.dumps(asdict(clip.choice))))
+            os.replace(name, entry)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise

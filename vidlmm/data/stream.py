@@ -1,0 +1,265 @@
+"""Batches by index, read ahead by Grain in threads or worker processes, with a position of our own.
+
+Grain's own iterator state does not carry over to another number of workers, and batching after
+`to_iter_dataset` makes the order depend on that number. So one element of the `MapDataset` is a
+whole batch, computed from its global index, and the position is that index.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from vidlmm.data.errors import BadDataLimit, BadSample, DataError
+from vidlmm.data.order import Order, hashed
+from vidlmm.media.errors import MediaError
+
+_LOG = logging.getLogger("vidlmm.data")
+_PROBES = 16
+_ENDLESS = 2**40
+_FEW = 5
+
+T = TypeVar("T")
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How batches are read ahead; none of it changes what they hold.
+
+    workers: processes; 0 reads in threads of this process, which is the better choice on a few cores.
+        A program that uses processes must be importable: `if __name__ == "__main__":` in its script.
+    threads: reading threads in each process.
+    ahead: batches that are ready before they are asked for, in each process.
+    """
+
+    workers: int = 0
+    threads: int = 2
+    ahead: int = 4
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How many distinct records may have media that do not open.
+
+    The run stops once more than `records` of them, and more than `share` of the records drawn so
+    far, have failed. It also stops where nothing readable is found for a place in 16 attempts.
+    """
+
+    share: float = 0.01
+    records: int = 3
+
+
+READING = Reading()
+TOLERANCE = Tolerance()
+
+
+@dataclass(frozen=True)
+class Source(Generic[T]):
+    """What a stream draws from.
+
+    example: record index to one example; raises MediaError where its file does not open.
+    collate: the examples of a batch as arrays of static shapes.
+    name: record index to (id, place), for messages.
+    """
+
+    example: Callable[[int], T]
+    collate: Callable[[Sequence[T]], Arrays]
+    name: Callable[[int], tuple[str, str]]
+
+
+class Stream(Generic[T]):
+    """An iterator of batches (dicts of arrays) whose order depends on `order` alone.
+
+    bad: reports of the records that could not be read, one each, in the order in which they were met.
+    shown: indices of the records in the last batch, stand-ins included.
+    """
+
+    def __init__(
+        self, source: Source[T], order: Order, reading: Reading = READING, tolerance: Tolerance = TOLERANCE
+    ) -> None:
+        if reading.workers < 0 or reading.threads < 1 or reading.ahead < reading.threads:
+            raise DataError(f"expected workers >= 0 and ahead >= threads >= 1, got {reading}")
+        if not 0 <= tolerance.share <= 1:
+            raise DataError(f"the share of bad records must be in [0, 1], got {tolerance.share}")
+        self.bad: list[BadSample] = []
+        self.shown: tuple[int, ...] = ()
+        self._order, self._reading, self._tolerance = order, reading, tolerance
+        self._key = order.key()
+        self._source = source
+        self._batch = self._drawn = 0
+        self._failed: set[int] = set()
+        # At most one, in a list that outlives this object: see `_close`.
+        self._readers: list[Any] = []
+        weakref.finalize(self, _close, self._readers)
+
+    def __iter__(self) -> Iterator[Arrays]:
+        return self
+
+    def __next__(self) -> Arrays:
+        total = self._order.batches()
+        if total is not None and self._batch >= total:
+            self.close()
+            raise StopIteration
+        if not self._readers:
+            batches = _Batches(self._source, self._order, self._batch)
+            self._readers.append(iter(_dataset(batches, self._reading)))
+        element = next(self._readers[0])
+        self._batch += 1
+        self._drawn += element["drawn"]
+        self._note(element["bad"])
+        self.shown = element["shown"]
+        # Arrays from a worker lie in shared memory that goes when grain's own object goes.
+        return {k: np.array(v) if self._reading.workers else v for k, v in element["arrays"].items()}
+
+    def state(self) -> dict[str, Any]:
+        """The position after the last batch that was handed out, as JSON values.
+
+        It holds for any number of workers and threads.
+        """
+        return {
+            "order": self._key,
+            "batch": self._batch,
+            "drawn": self._drawn,
+            "failed": sorted(self._failed),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved position.
+
+        Raises:
+            DataError: the position belongs to other records, another seed or another batch size.
+        """
+        if state.get("order") != self._key:
+            raise DataError(
+                f"the saved data position is of order {state.get('order')}, this run's is {self._key}: "
+                "records, seed, batch size or epochs have changed; start a new run or restore the old settings"
+            )
+        self.close()
+        self._batch, self._drawn = int(state["batch"]), int(state["drawn"])
+        self._failed = set(state["failed"])
+
+    def close(self) -> None:
+        """Stop reading ahead; the next batch starts it again."""
+        _close(self._readers)
+
+    def __enter__(self) -> "Stream[T]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _note(self, reports: Sequence[BadSample]) -> None:
+        for report in reports:
+            if report.index not in self._failed:
+                self._failed.add(report.index)
+                self.bad.append(report)
+                _LOG.warning("bad sample replaced: %s", report.line())
+        seen = min(self._drawn, self._order.records)
+        if len(self._failed) > max(self._tolerance.records, self._tolerance.share * seen):
+            raise BadDataLimit(
+                f"{len(self._failed)} of {seen} records could not be read; {self._tolerance.share:.2%} and at least "
+                f"{self._tolerance.records} are tolerated. {_reasons(self.bad)}"
+            )
+
+
+@dataclass(frozen=True)
+class _Batches(Generic[T]):
+    """Random access to batches from a first one on: what every worker process holds."""
+
+    source: Source[T]
+    order: Order
+    first: int
+
+    def __len__(self) -> int:
+        total = self.order.batches()
+        return _ENDLESS if total is None else total - self.first
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        batch = self.first + index
+        draws = self.order.draws(batch)
+        shown: list[tuple[int, T]] = []
+        bad: list[BadSample] = []
+        for record in draws:
+            bad += self._add(record, batch, shown)
+        if not shown:
+            raise BadDataLimit(f"batch {batch} has no readable record. {_reasons(bad)}")
+        return {
+            "arrays": self.source.collate([example for _, example in shown]),
+            "shown": tuple(index for index, _ in shown),
+            "bad": bad,
+            "drawn": len(draws),
+        }
+
+    def _add(self, record: int, batch: int, shown: list[tuple[int, T]]) -> list[BadSample]:
+        """Append the record's example, or that of the first readable stand-in; the failures come back."""
+        failures: list[tuple[int, MediaError]] = []
+        placed: int | None = None
+        for candidate in self._candidates(record, batch):
+            try:
+                shown.append((candidate, self.source.example(candidate)))
+                placed = candidate
+                break
+            except MediaError as error:
+                failures.append((candidate, error))
+        reports = [self._report(index, error, placed) for index, error in failures]
+        if placed is None and len(reports) > _PROBES:
+            raise BadDataLimit(f"batch {batch}: no readable record in {len(reports)} attempts. {_reasons(reports)}")
+        return reports
+
+    def _candidates(self, record: int, batch: int) -> Iterator[int]:
+        yield record
+        others = self.order.stand_ins(record)
+        if len(others):
+            for value in hashed(_PROBES, self.order.seed, batch, record):
+                yield int(others[int(value % np.uint64(len(others)))])
+
+    def _report(self, index: int, error: MediaError, placed: int | None) -> BadSample:
+        name, place = self.source.name(index)
+        return BadSample(index, name, place, str(error.path), error.kind, error.detail, placed)
+
+
+def _reasons(reports: Sequence[BadSample]) -> str:
+    return "First reasons: " + "; ".join(report.line() for report in reports[:_FEW])
+
+
+def _dataset(batches: _Batches, reading: Reading) -> Any:
+    # Grain takes a second to import, and only a run that reads batches needs it.
+    import grain
+    from absl import flags
+
+    threads = grain.ReadOptions(num_threads=reading.threads, prefetch_buffer_size=reading.ahead)
+    data = grain.MapDataset.source(batches).to_iter_dataset(threads)
+    if not reading.workers:
+        return data
+    if not flags.FLAGS.is_parsed():
+        # Grain hands its flags to the workers and fails on flags that nobody has parsed.
+        flags.FLAGS(["vidlmm"], known_only=True)
+    options = grain.MultiprocessingOptions(num_workers=reading.workers, per_worker_buffer_size=1)
+    return data.mp_prefetch(options, worker_init_fn=_start_worker)
+
+
+def _close(readers: list[Any]) -> None:
+    """Close Grain's iterator and let it go; at the latest before the program's modules are taken apart."""
+    while readers:
+        readers.pop().close()
+
+
+def _start_worker(index: int, count: int) -> None:
+    """A worker leaves Ctrl-C to its parent, and goes when the parent is gone, also when that was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
