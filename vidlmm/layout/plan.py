@@ -11,29 +11,14 @@ be compared with a drawing (`vidlmm.layout.drawing`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from jaxtyping import Int32
 
+from vidlmm.spec.tables import Special, Table
+
 Indices = Int32[np.ndarray, " l"]
 Piece = tuple[Int32[np.ndarray, " _"], Int32[np.ndarray, " _"]]  # tables and rows of some places in a row
-
-
-class Table(IntEnum):
-    """Tables a place can take its row from. `VISUAL + level` is the visual table of a pooling level."""
-
-    PAD = 0
-    TEXT = 1
-    SPECIAL = 2
-    VISUAL = 3
-
-
-class Special(IntEnum):
-    """Rows of the special table: vectors that the connector learns."""
-
-    NEWLINE = 0
-    FASTER = 1
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from vidlmm.spec.pixels import PixelSpec
 from vidlmm.spec.prompt import PromptSpec
 from vidlmm.spec.tower import TowerSpec
 
-
 T = TypeVar("T")
 
 

@@ -51,11 +51,11 @@ QUICKSTART = ModelSpec(
     tower=TowerSpec(image_size=96, patch_size=12, width=128, layers=4, heads=4, mlp=512),
     connector=ConnectorSpec(pool_mode="average", pool_stride=2, newline="grid"),
     decoder=DecoderSpec(
-        vocab=1024, width=192, layers=6, heads=6, kv_heads=2, mlp=512, rope_base=1e4, tied_head=True, max_length=2048
+        vocab=704, width=128, layers=6, heads=4, kv_heads=2, mlp=384, rope_base=1e4, tied_head=True, max_length=2048
     ),
     frames=FrameSpec(count=8, time_text="none"),
     pixels=PixelSpec(size=96),
-    prompt=PromptSpec(template="qwen_1_5"),
+    prompt=PromptSpec(template="qwen_answer"),
 )
 
 SYSTEMS: dict[str, ModelSpec] = {

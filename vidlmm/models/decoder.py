@@ -1,0 +1,194 @@
+"""The language model: RMSNorm, RoPE, grouped-query attention, gated SiLU MLP (Qwen2)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int
+
+from vidlmm.models.attention import attend, attend_rows, sight
+from vidlmm.models.cache import Cache, empty_cache
+from vidlmm.models.linear import kept, linear
+from vidlmm.models.norms import rms_norm
+from vidlmm.models.params import Maker, layer_arrays
+from vidlmm.models.rope import rope_angles, rotate
+from vidlmm.spec.decoder import DecoderSpec
+
+
+class DecoderLayers(nnx.Module):
+    """The parameters of all layers, stacked on a leading axis."""
+
+    def __init__(self, spec: DecoderSpec, *, rngs: nnx.Rngs, param_dtype: Any):
+        make = Maker(rngs, param_dtype)
+        n, width, depth = spec.layers, spec.width, spec.dim_per_head
+        groups = spec.heads // spec.kv_heads
+        out_std = (2 * n) ** -0.5
+        self.norm1 = make.ones((n, width), ("layers", "embed"))
+        # A key head's queries, its key and its value stand side by side: a split over key heads cuts none.
+        self.qkv = make.normal(
+            (n, width, spec.kv_heads, (groups + 2) * depth), ("layers", "embed", "kv_heads", None), width**-0.5
+        )
+        bias_shape = (n, spec.kv_heads, (groups + 2) * depth)
+        self.qkv_bias = make.zeros(bias_shape, ("layers", "kv_heads", None)) if spec.qkv_bias else None
+        self.out = make.normal(
+            (n, spec.kv_heads, groups * depth, width),
+            ("layers", "kv_heads", None, "embed"),
+            out_std * (spec.heads * depth) ** -0.5,
+        )
+        self.norm2 = make.ones((n, width), ("layers", "embed"))
+        self.gate = make.normal((n, width, spec.mlp), ("layers", "embed", "mlp"), width**-0.5)
+        self.up = make.normal((n, width, spec.mlp), ("layers", "embed", "mlp"), width**-0.5)
+        self.down = make.normal((n, spec.mlp, width), ("layers", "mlp", "embed"), out_std * spec.mlp**-0.5)
+
+
+class Decoder(nnx.Module):
+    """Embeddings of merged rows into hidden states, all at once or token by token through a cache."""
+
+    def __init__(
+        self,
+        spec: DecoderSpec,
+        *,
+        rngs: nnx.Rngs,
+        dtype: Any = jnp.float32,
+        param_dtype: Any = jnp.float32,
+        remat: bool = False,
+    ):
+        if spec.heads % spec.kv_heads:
+            raise ValueError(f"heads {spec.heads} is not a multiple of kv_heads {spec.kv_heads}")
+        if spec.dim_per_head % 2:
+            raise ValueError(f"RoPE needs an even head dimension, got {spec.dim_per_head}")
+        make = Maker(rngs, param_dtype)
+        self.embed = make.normal((spec.vocab, spec.width), ("vocab", "embed"), spec.width**-0.5)
+        self.layers = DecoderLayers(spec, rngs=rngs, param_dtype=param_dtype)
+        self.norm = make.ones((spec.width,), ("embed",))
+        self.head = (
+            None if spec.tied_head else make.normal((spec.vocab, spec.width), ("vocab", "embed"), spec.width**-0.5)
+        )
+        self.spec = spec
+        self.dtype = dtype
+        self.remat = remat
+
+    def __call__(
+        self,
+        embeds: Float[Array, "B L D"],
+        position: Int[Array, "B L"],
+        segment: Int[Array, "B L"],
+        branch: Int[Array, "B L"],
+    ) -> Float[Array, "B L D"]:
+        """Hidden states after the final norm. Where segment is 0 (padding) they mean nothing."""
+        who = sight(segment, branch)
+        angles = rope_angles(position, self.spec.dim_per_head, self.spec.rope_base)
+
+        def layer(x: Array, p: dict[str, Array]) -> tuple[Array, None]:
+            q, k, v = self._qkv(x, p, angles)
+            return self._rest(x, attend_rows(q, k, v, who), p), None
+
+        layers = layer_arrays(self.layers, self.dtype)
+        x = jax.lax.scan(kept(layer, self.remat), embeds.astype(self.dtype), layers)[0]
+        return rms_norm(x, self.norm[...], self.spec.norm_eps)
+
+    def head_matrix(self) -> Float[Array, "V D"]:
+        """The output matrix: its own, or the embedding table where the head is tied."""
+        return (self.embed if self.head is None else self.head)[...].astype(self.dtype)
+
+    def logits(self, hidden: Float[Array, "*n D"]) -> Float32[Array, "*n V"]:
+        """Scores of the next token, in float32."""
+        return jnp.einsum("...d,vd->...v", hidden, self.head_matrix(), preferred_element_type=jnp.float32)
+
+    def init_cache(self, slots: int, length: int, dtype: Any = None) -> Cache:
+        """An empty cache; by default in the compute dtype."""
+        return empty_cache(self.spec, slots, length, self.dtype if dtype is None else dtype)
+
+    def prefill(
+        self,
+        embeds: Float[Array, "B L D"],
+        position: Int[Array, "B L"],
+        segment: Int[Array, "B L"],
+        cache: Cache,
+    ) -> tuple[Float[Array, "B L D"], Cache]:
+        """Reads whole prompts into the slots, whatever these held before. Padding (segment 0) stands at the right.
+
+        Raises:
+            ValueError: the prompts are longer than the cache, or not one a slot.
+        """
+        self._check(embeds, cache)
+        who = sight(segment, jnp.zeros_like(segment))
+        angles = rope_angles(position, self.spec.dim_per_head, self.spec.rope_base)
+
+        def layer(x: Array, p: dict[str, Array]) -> tuple[Array, tuple[Array, Array]]:
+            q, k, v = self._qkv(x, p, angles)
+            return self._rest(x, attend_rows(q, k, v, who), p), (k.astype(cache.k.dtype), v.astype(cache.v.dtype))
+
+        x, (k, v) = jax.lax.scan(layer, embeds.astype(self.dtype), layer_arrays(self.layers, self.dtype))
+        room = cache.capacity - embeds.shape[1]
+        k, v = (jnp.pad(t, [(0, 0)] * 3 + [(0, room), (0, 0)]) for t in (k, v))
+        position, segment = (jnp.pad(ids.astype(jnp.int32), [(0, 0), (0, room)]) for ids in (position, segment))
+        filled = Cache(k, v, position, segment, jnp.sum(segment != 0, axis=1, dtype=jnp.int32))
+        return rms_norm(x, self.norm[...], self.spec.norm_eps), filled
+
+    def step(
+        self,
+        embeds: Float[Array, "B 1 D"],
+        position: Int[Array, " B"],
+        cache: Cache,
+        active: Bool[Array, " B"] | None = None,
+    ) -> tuple[Float[Array, "B 1 D"], Cache]:
+        """One more token in every slot, written at the slot's `length`.
+
+        A slot that is not `active`, or is full, stays as it is; its hidden state then means nothing.
+        """
+        self._check(embeds, cache)
+        spec, slots = self.spec, jnp.arange(embeds.shape[0])
+        moves = cache.length < cache.capacity
+        moves = moves if active is None else moves & active
+        # A place outside the cache is dropped by the writes below.
+        place = jnp.where(moves, cache.length, cache.capacity)
+        own = jnp.maximum(jnp.take_along_axis(cache.segment, jnp.maximum(cache.length - 1, 0)[:, None], 1)[:, 0], 1)
+        segment = cache.segment.at[slots, place].set(own, mode="drop")
+        mask = (segment == own[:, None])[:, None]
+        angles = rope_angles(position[:, None], spec.dim_per_head, spec.rope_base)
+
+        def layer(carry: tuple[Array, Array, Array], inputs: tuple[Array, dict[str, Array]]) -> tuple[Any, None]:
+            x, keys, values = carry
+            index, p = inputs
+            q, k, v = self._qkv(x, p, angles)
+            keys = keys.at[index, slots, :, place].set(k[:, :, 0].astype(keys.dtype), mode="drop")
+            values = values.at[index, slots, :, place].set(v[:, :, 0].astype(values.dtype), mode="drop")
+            found = attend(q, keys[index].astype(self.dtype), values[index].astype(self.dtype), mask)
+            return (self._rest(x, found, p), keys, values), None
+
+        inputs = (jnp.arange(spec.layers), layer_arrays(self.layers, self.dtype))
+        (x, keys, values), _ = jax.lax.scan(layer, (embeds.astype(self.dtype), cache.k, cache.v), inputs)
+        positions = cache.position.at[slots, place].set(position.astype(jnp.int32), mode="drop")
+        after = Cache(keys, values, positions, segment, cache.length + moves.astype(jnp.int32))
+        return rms_norm(x, self.norm[...], spec.norm_eps), after
+
+    def _qkv(
+        self, x: Float[Array, "B L D"], p: dict[str, Array], angles: tuple[Array, Array]
+    ) -> tuple[Float[Array, "B K G L d"], Float[Array, "B K L d"], Float[Array, "B K L d"]]:
+        depth, groups = self.spec.dim_per_head, self.spec.heads // self.spec.kv_heads
+        h = rms_norm(x, p["norm1"], self.spec.norm_eps)
+        qkv = linear(h, p["qkv"])
+        if "qkv_bias" in p:
+            qkv = qkv + p["qkv_bias"]
+        qkv = qkv.reshape(*qkv.shape[:3], groups + 2, depth)
+        qk = rotate(qkv[..., : groups + 1, :], *angles)
+        q, k, v = qk[..., :groups, :], qk[..., groups, :], qkv[..., groups + 1, :]
+        return q.transpose(0, 2, 3, 1, 4), k.transpose(0, 2, 1, 3), v.transpose(0, 2, 1, 3)
+
+    def _rest(
+        self, x: Float[Array, "B L D"], found: Float[Array, "B K G L d"], p: dict[str, Array]
+    ) -> Float[Array, "B L D"]:
+        """What follows the attention: output projection and MLP, each added to the stream."""
+        rows = found.transpose(0, 3, 1, 2, 4).reshape(*x.shape[:2], -1)
+        x = x + linear(rows, p["out"].reshape(-1, x.shape[2]))
+        h = rms_norm(x, p["norm2"], self.spec.norm_eps)
+        return x + linear(jax.nn.silu(linear(h, p["gate"])) * linear(h, p["up"]), p["down"])
+
+    def _check(self, embeds: Float[Array, "B L D"], cache: Cache) -> None:
+        slots = cache.length.shape[0]
+        if embeds.shape[0] != slots:
+            raise ValueError(f"got {embeds.shape[0]} rows for a cache of {slots} slots: give one row a slot")
+        if embeds.shape[1] > cache.capacity:
+            raise ValueError(f"the rows hold {embeds.shape[1]} tokens, the cache {cache.capacity}: make a longer cache")
