@@ -1,0 +1,32 @@
+"""Your own clips: a finished run goes on learning from a folder of videos and a JSON of questions.
+
+    vidlmm train --config configs/finetune.py --workdir runs/mine --config.init=runs/quickstart \
+      --config.stages.0.source.path=questions.json --config.stages.0.source.media_root=clips/
+"""
+
+from ml_collections import ConfigDict
+
+from vidlmm.configs import quickstart
+
+
+def get_config() -> ConfigDict:
+    """One stage over everything but the tower, at a fifth of the quickstart's rate."""
+    c = quickstart.get_config()
+    c.name = "finetune"
+    c.init = "runs/quickstart"
+    c.stages = (tune(),)
+    return c
+
+
+def tune() -> ConfigDict:
+    """The quickstart's second stage with small batches, for a few clips or a few thousand."""
+    s = quickstart.instruct()
+    s.name = "tune"
+    s.lr = 2e-4
+    # steps = 0 goes by epochs.
+    s.steps, s.epochs = 0, 10.0
+    s.batch = ConfigDict({"rows": 8, "length": 512, "frames": 64})
+    # Answers of an earlier turn may be needed for a later one.
+    s.source.turns = "conversation"
+    s.source.path = "questions.json"
+    return s

@@ -1,0 +1,52 @@
+"""LLaVA-Video 7B as the paper has it: V=(64, 729, 1, 2), average pooling.
+
+    vidlmm train --config configs/llava_video_7b.py --workdir runs/llava_video_7b
+
+Numbers: LLaVA-NeXT, scripts/video/train/SO400M_Qwen2_7B_ov_to_video_am9.sh, and the paper's section 4.1.
+"""
+
+from ml_collections import ConfigDict
+
+from vidlmm.configs import quickstart
+
+
+def get_config() -> ConfigDict:
+    """One stage from LLaVA-OneVision's single-image checkpoint, all parts trained."""
+    c = quickstart.get_config()
+    c.name = "llava_video_7b"
+    c.system = "llava_video_7b"
+    c.tokenizer = "checkpoints/llava-onevision-qwen2-7b-si"
+    c.init = "checkpoints/llava-onevision-qwen2-7b-si"
+    c.stages = (video(),)
+    c.precision = ConfigDict({"compute": "bfloat16", "params": "float32", "export": "bfloat16"})
+    c.remat = True  # gradient_checkpointing True
+    c.loss_chunk = 4096
+    c.mesh = ConfigDict({"data": 1, "fsdp": -1})  # ZeRO-3: everything sharded over all devices
+    c.data = ConfigDict({"workers": 8, "threads": 4, "ahead": 8, "bad_share": 0.01, "cache": ""})
+    c.checkpoint = ConfigDict({"every_steps": 500, "every_minutes": 30.0, "keep": 2})
+    return c
+
+
+def video() -> ConfigDict:
+    """Instruction tuning on LLaVA-Video-178K and the image data that is mixed in."""
+    # Everything but the tower takes the base rate: connector, newline, embeddings, head (train.py:1669).
+    s = quickstart.stage(name="video", trainable=("tower", "connector", "decoder"), lr=1e-5, steps=0, tower=2e-6)
+    s.epochs = 1.0
+    s.weight_decay = 0.0
+    s.warmup_ratio = 0.03
+    s.b1, s.b2, s.eps = 0.9, 0.999, 1e-8
+    s.clip = 1.0  # the transformers trainer's default
+    # 128 GPUs x 1 sample x 2 accumulated. The script cuts at 32768; 64 frames of 13 x 14 take 11,648 places, and the
+    # longest conversations about 2,000 more, so that half of that holds every sample.
+    s.batch = ConfigDict({"rows": 256, "length": 16384, "frames": 256 * 64})
+    s.source = ConfigDict(
+        {
+            "kind": "llava",
+            "path": "data/llava_video_178k.yaml",
+            "media_root": "data",
+            "turns": "conversation",
+            "packed": False,
+            "overlong": "truncate",
+        }
+    )
+    return s

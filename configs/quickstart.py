@@ -1,0 +1,79 @@
+"""The main job at laptop size: a compact model learns to answer questions about generated clips.
+
+    vidlmm quickstart
+    vidlmm train --config configs/quickstart.py --workdir runs/quickstart
+
+The papers' two stages on pretrained base weights: first the connector alone, then everything.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """Two stages for two CPU cores."""
+    c = ConfigDict()
+    c.name = "quickstart"
+    c.seed = 0
+    # A value of vidlmm.spec.SYSTEMS; `spec` changes single fields: --config.spec.connector.pool_stride=4
+    c.system = "quickstart"
+    c.spec = ConfigDict()
+    c.tokenizer = "quickstart/base"
+    # "" begins with random weights, a folder with a finished run's, base:FOLDER with a tower and a decoder.
+    c.init = "base:quickstart/base"
+    c.stages = (align(), instruct())
+
+    # float32 master weights; on a CPU bfloat16 would only be slower.
+    c.precision = ConfigDict({"compute": "float32", "params": "float32", "export": "float32"})
+    # True recomputes layers in the backward pass: less memory, about a third more work.
+    c.remat = False
+    # Tokens whose logits over the vocabulary are held at once.
+    c.loss_chunk = 1024
+    # -1 takes the devices that are there.
+    c.mesh = ConfigDict({"data": -1, "fsdp": 1})
+    # Worker processes cost more than they bring on two cores; threads decode beside the step.
+    # cache: a folder for the frames of clips that were read once; "" decodes in every epoch.
+    c.data = ConfigDict({"workers": 0, "threads": 2, "ahead": 4, "bad_share": 0.01, "cache": ""})
+    c.checkpoint = ConfigDict({"every_steps": 0, "every_minutes": 1.0, "keep": 2})
+    c.log = ConfigDict({"every": 10, "tensorboard": True})
+    c.guards = ConfigDict({"skipped_in_row": 10})
+    return c
+
+
+def align() -> ConfigDict:
+    """The connector learns to speak the decoder's language; tower and decoder stay as they came."""
+    return stage(name="align", trainable=("connector",), lr=3e-3, steps=100)
+
+
+def instruct() -> ConfigDict:
+    """Everything learns; the tower more slowly, so that it does not forget (LLaVA-Video: a fifth of the rate)."""
+    return stage(name="instruct", trainable=("tower", "connector", "decoder"), lr=1e-3, steps=700, tower=2e-4)
+
+
+def stage(name: str, trainable: tuple[str, ...], lr: float, steps: int, tower: float | None = None) -> ConfigDict:
+    """What both stages share."""
+    s = ConfigDict()
+    s.name = name
+    s.objective = "sft"
+    s.trainable = trainable
+    s.lr = lr
+    # Peak rates of modules that have their own.
+    s.rates = ConfigDict({} if tower is None else {"tower": tower})
+    s.schedule = "cosine"
+    s.warmup_ratio = 0.03
+    s.weight_decay = 0.0
+    s.clip = 1.0
+    s.b1, s.b2, s.eps = 0.9, 0.999, 1e-8
+    # steps = 0 goes by epochs of the source.
+    s.epochs, s.steps = 1.0, steps
+    s.batch = ConfigDict({"rows": 16, "length": 512, "frames": 128})
+    s.source = ConfigDict(
+        {
+            "kind": "llava",  # `vidlmm quickstart` makes the clips and fills in the path
+            "path": "",
+            "media_root": "",
+            "turns": "branches",  # several questions share their clip's tokens
+            "packed": False,
+            "overlong": "truncate",
+        }
+    )
+    return s

@@ -1,0 +1,16 @@
+"""The decoder of the quickstart's base alone: one half of quickstart_base, which runs both one after the other.
+
+vidlmm train --config configs/quickstart_decoder.py --workdir runs/quickstart_decoder
+"""
+
+from ml_collections import ConfigDict
+
+from vidlmm.configs import quickstart_base
+
+
+def get_config() -> ConfigDict:
+    """The stages of the decoder."""
+    c = quickstart_base.get_config()
+    c.name = "quickstart_decoder"
+    c.stages = (quickstart_base.questions(), quickstart_base.choices())
+    return c

@@ -1,0 +1,1 @@
+"""Batches into a better model. `vidlmm.train.loop.train` runs a config; `step` and `state` stand on jax alone."""

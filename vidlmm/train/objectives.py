@@ -1,0 +1,120 @@
+"""What a stage minimises: the model it needs and the loss of a batch of arrays."""
+
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from vidlmm.losses import cross_entropy, siglip_loss
+from vidlmm.models import SiglipPair, TextSpec, VideoLM
+from vidlmm.spec import ModelSpec
+from vidlmm.train.errors import RunError
+from vidlmm.train.stage import Objective, Stage
+
+Sums = tuple[Float[Array, ""], Float[Array, ""], dict[str, Float[Array, ""]]]
+Arrays = Mapping[str, jax.Array]
+
+# Arrays of a batch, by objective. "sft" and "text": the fields of `vidlmm.layout.batch.Batch`; "boards" has
+# words int32[F*cells, w], ids of the decoder's vocabulary or -1, where these have frames.
+_ROW_ARRAYS = ("table", "row", "position", "segment", "branch", "target", "weight")
+TOKEN_ARRAYS = ("frames", *_ROW_ARRAYS)
+BOARD_ARRAYS = ("words", *_ROW_ARRAYS)
+SIGLIP_ARRAYS = ("frames", "ids", "lengths")
+# Standard deviation of the noise on a board's cells, in units of their own.
+_BOARD_NOISE = 0.3
+
+
+def model_maker(
+    objective: Objective, spec: ModelSpec, stage: Stage, *, seed: int, dtype: Any, param_dtype: Any, remat: bool
+) -> Callable[[], nnx.Module]:
+    """A function that builds the model of an objective with fresh parameters from the seed.
+
+    "siglip" trains VideoLM's own tower beside a text tower of the same width, which is dropped after the stage.
+    """
+    if objective == "siglip":
+        text = TextSpec(vocab=spec.decoder.vocab, width=spec.tower.width, heads=spec.tower.heads, length=stage.length)
+        return lambda: SiglipPair(
+            spec.tower, spec.pixels, text, rngs=nnx.Rngs(seed), dtype=dtype, param_dtype=param_dtype
+        )
+    return lambda: VideoLM(spec, rngs=nnx.Rngs(seed), dtype=dtype, param_dtype=param_dtype, remat=remat)
+
+
+def loss_of(objective: Objective, *, chunk: int) -> Callable[[Any, Arrays], Sums]:
+    """The loss sums of an objective: (model, arrays) -> (weighted sum, sum of weights, further weighted sums).
+
+    chunk: tokens whose logits over the vocabulary are held at once.
+    """
+    if objective == "siglip":
+        return siglip_sums
+    if objective == "boards":
+        return lambda model, arrays: token_sums(model, arrays, chunk=chunk, visual=board_tables(model, arrays["words"]))
+    return lambda model, arrays: token_sums(model, arrays, chunk=chunk)
+
+
+def board_tables(model: Any, words: Int[Array, "P w"]) -> tuple[Float[Array, "P D"]]:
+    """The visual table of a storyboard: a cell is the sum of its words' embeddings over the root of their number.
+
+    Noise that follows from the words makes the decoder tolerant of the features that will stand here.
+    """
+    there = (words >= 0)[..., None]
+    summed = jnp.sum(jnp.where(there, model.decoder.embed[...][jnp.maximum(words, 0)], 0), axis=1)
+    cells = summed / jnp.sqrt(jnp.maximum(jnp.sum(there, axis=1), 1))
+    scale = _BOARD_NOISE * jnp.sqrt(jnp.mean(jax.lax.stop_gradient(cells) ** 2))
+    noise = jax.random.normal(jax.random.key(jnp.sum(words)), cells.shape, cells.dtype)
+    return (cells + scale * noise,)
+
+
+def token_sums(
+    model: Any, arrays: Arrays, *, chunk: int, visual: tuple[Float[Array, "P D"], ...] | None = None
+) -> Sums:
+    """Cross entropy of the weighted tokens; `accuracy` sums the tokens whose argmax is the target.
+
+    Without frames ([0, H, W, 3]) the tower does not run; with `visual` that stands in the tower's place.
+    """
+    hidden = model.hidden(SimpleNamespace(**arrays), visual)
+    loss, weight, hits = cross_entropy(
+        hidden.reshape(-1, hidden.shape[-1]),
+        model.head_matrix(),
+        arrays["target"].reshape(-1),
+        arrays["weight"].reshape(-1),
+        chunk=chunk,
+    )
+    return loss, weight, {"accuracy": hits}
+
+
+def siglip_sums(model: Any, arrays: Arrays) -> Sums:
+    """The sigmoid loss; `accuracy` sums the pictures whose own caption is the most similar of the batch."""
+    images = model.images(arrays["frames"])
+    texts = model.texts(arrays["ids"], arrays["lengths"])
+    pairs = images.shape[0]
+    loss = siglip_loss(images, texts, model.log_scale[...], model.bias[...]) * pairs
+    hits = jnp.sum(jnp.argmax(images @ texts.T, axis=1) == jnp.arange(pairs))
+    return loss, jnp.asarray(pairs, jnp.float32), {"accuracy": hits.astype(jnp.float32)}
+
+
+def check_arrays(stage: Stage, arrays: Mapping[str, Any]) -> None:
+    """Compare a batch with what the stage expects, before anything is compiled for it.
+
+    Raises:
+        RunError: arrays are missing, of other sizes, or nothing in the batch is trained.
+    """
+    wanted = {"siglip": SIGLIP_ARRAYS, "boards": BOARD_ARRAYS}.get(stage.objective, TOKEN_ARRAYS)
+    missing = sorted(set(wanted) - set(arrays))
+    if missing:
+        needs = f"objective {stage.objective!r} needs {', '.join(wanted)}"
+        raise RunError(f"stage {stage.name!r}: the source gives no {', '.join(missing)}; {needs}")
+    shapes = {}
+    if "frames" in wanted:
+        frames = stage.rows if stage.objective == "siglip" else stage.frames
+        shapes = {"frames": (frames, *arrays["frames"].shape[1:])}
+    shapes |= {name: (stage.rows, stage.length) for name in wanted[1:] if name != "lengths"}
+    for name, shape in shapes.items():
+        if tuple(arrays[name].shape) != shape:
+            given = f"the source gives {name} of shape {list(arrays[name].shape)}"
+            raise RunError(f"stage {stage.name!r}: {given}, the config says {list(shape)}")
+    if "weight" in wanted and not (arrays["weight"] > 0).any():
+        raise RunError(f"stage {stage.name!r}: no token of the batch is trained; every sample needs an answer")

@@ -1,0 +1,153 @@
+"""A config's `source` into batches, through the pipelines of vidlmm.data."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidlmm.data.cache import FrameCache
+from vidlmm.data.mixture import read_data
+from vidlmm.data.pairs import PairPipeline, read_captions
+from vidlmm.data.pipeline import Pipeline, Shapes
+from vidlmm.data.sample import Loader
+from vidlmm.data.stream import Reading, Tolerance
+from vidlmm.data.text_source import TextPipeline, read_texts
+from vidlmm.text.tokenizer import load_tokenizer
+from vidlmm.train.errors import RunError
+from vidlmm.train.sources import Item, Source, SourceContext
+
+KINDS = ("llava", "texts", "captions")
+
+
+class PipelineSource:
+    """A pipeline of vidlmm.data as a Source.
+
+    Args:
+        pipeline: iterates batches, with `state` and `restore`.
+        arrays: a batch as arrays by name.
+        name: a record's id, from its index.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline | TextPipeline | PairPipeline,
+        arrays: Callable[[Any], dict[str, np.ndarray]],
+        name: Callable[[int], str] = str,
+    ):
+        self._pipeline = pipeline
+        self._arrays = arrays
+        self._name = name
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        batch = next(self._pipeline)
+        return Item(self._arrays(batch), tuple(self._name(index) for index in self._pipeline.shown))
+
+    def batches_an_epoch(self) -> float:
+        return self._pipeline.batches_an_epoch()
+
+    def state(self) -> dict[str, Any]:
+        return self._pipeline.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._pipeline.restore(state)
+
+    def close(self) -> None:
+        self._pipeline.close()
+
+
+def open_source(context: SourceContext) -> Source:
+    """The source that a stage's config names by `kind`.
+
+    "llava": `path` is a .json or .jsonl in the LLaVA format or a .yaml mixture of them, `media_root` the folder of
+    its media ("" is the annotation file's own), `turns` "conversation" or "branches", `packed` whether rows are
+    filled with several samples. "texts": documents of a .jsonl or .txt. "captions": a .jsonl of pictures with captions.
+
+    Raises:
+        RunError: an unknown kind, or one that the stage's objective cannot use.
+        DataError: the data is missing or wrong; the message names file and record.
+    """
+    stage, source = context.stage, context.stage.source_dict
+    needed = {"llava": ("sft",), "texts": ("text",), "captions": ("siglip",)}
+    kind = source.get("kind")
+    if kind not in needed:
+        raise RunError(f"stage {stage.name!r}: source.kind is {kind!r}; known are {', '.join(KINDS)}")
+    if stage.objective not in needed[kind]:
+        serves = f"source {kind!r} serves objective {needed[kind][0]!r}"
+        raise RunError(f"stage {stage.name!r}: {serves}, not {stage.objective!r}")
+    path = Path(source["path"])
+    if kind == "llava":
+        return _llava(context, path)
+    if kind == "texts":
+        return text_source(context, read_texts(path))
+    return pair_source(context, read_captions(path, context.spec.pixels, source["media_root"] or None))
+
+
+def text_source(context: SourceContext, texts: Any) -> Source:
+    """Documents (a list of strings, or `vidlmm.data.text_source.Generated`) as a Source of objective "text"."""
+    stage = context.stage
+    pipeline = TextPipeline(
+        texts,
+        load_tokenizer(context.tokenizer),
+        stage.rows,
+        stage.length,
+        side=context.spec.pixels.size,
+        seed=context.seed,
+        reading=_reading(context),
+    )
+    return PipelineSource(pipeline, _batch_arrays)
+
+
+def pair_source(context: SourceContext, pairs: Any) -> Source:
+    """Pictures with captions (see `vidlmm.data.pairs.Pairs`) as a Source of objective "siglip"."""
+    stage = context.stage
+    pipeline = PairPipeline(
+        pairs,
+        load_tokenizer(context.tokenizer),
+        stage.rows,
+        stage.length,
+        seed=context.seed,
+        reading=_reading(context),
+        tolerance=_tolerance(context),
+    )
+    return PipelineSource(pipeline, _pair_arrays)
+
+
+def _llava(context: SourceContext, path: Path) -> Source:
+    stage, source = context.stage, context.stage.source_dict
+    records = read_data(path, source["media_root"] or None, context.seed)
+    cache = FrameCache(Path(context.settings["cache"])) if context.settings["cache"] else None
+    pipeline = Pipeline(
+        records,
+        context.spec,
+        load_tokenizer(context.tokenizer),
+        Shapes(stage.rows, stage.length, stage.frames),
+        turns=source["turns"],
+        packed=source["packed"],
+        overlong=source["overlong"],
+        seed=context.seed,
+        loader=Loader(context.spec, cache=cache),
+        reading=_reading(context),
+        tolerance=_tolerance(context),
+    )
+    return PipelineSource(pipeline, _batch_arrays, lambda index: records[index].id)
+
+
+def _reading(context: SourceContext) -> Reading:
+    s = context.settings
+    return Reading(workers=s["workers"], threads=s["threads"], ahead=max(s["ahead"], s["threads"]))
+
+
+def _tolerance(context: SourceContext) -> Tolerance:
+    return Tolerance(share=context.settings["bad_share"])
+
+
+def _batch_arrays(batch: Any) -> dict[str, np.ndarray]:
+    return batch.arrays()
+
+
+def _pair_arrays(batch: Any) -> dict[str, np.ndarray]:
+    return {"frames": batch.frames, "ids": batch.ids, "lengths": batch.mask.sum(axis=1).astype(np.int32)}

@@ -1,0 +1,128 @@
+"""What a stage does to parameters: which it trains, holds still, or leaves out; its step; its checkpoint's tree."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+
+from vidlmm.checkpoint.names import Params, Skeleton, init_params, skeleton
+from vidlmm.parallel import param_shardings, replicated
+from vidlmm.spec import ModelSpec
+from vidlmm.train.errors import RunError
+from vidlmm.train.objectives import loss_of, model_maker
+from vidlmm.train.optimizer import make_optimizer, relative_rates
+from vidlmm.train.stage import Stage, select
+from vidlmm.train.state import TrainState, init_state
+from vidlmm.train.step import LossSums, StepFn, make_step
+
+
+@dataclass(frozen=True)
+class StageProgram:
+    """A stage over named parameters.
+
+    trainable, frozen: names of the stage's model. idle: names of the whole VideoLM that the stage's model lacks.
+    """
+
+    stage: Stage
+    mesh: Mesh
+    make: Callable[[], nnx.Module]
+    skeleton: Skeleton
+    loss: LossSums
+    whole: Mapping[str, jax.ShapeDtypeStruct]
+    trainable: tuple[str, ...]
+    frozen: tuple[str, ...]
+    idle: tuple[str, ...]
+
+    def begin(self, params: Params) -> tuple[TrainState, Params, Params]:
+        """State, frozen and idle parameters at the stage's first step.
+
+        Parameters that the whole model does not have (a text tower beside the vision tower) begin fresh. The arrays
+        that are trained are given up: their memory becomes the state's.
+        """
+        missing = [name for name in self.skeleton.shapes if name not in params]
+        if missing:
+            shardings = param_shardings(self.mesh, self.skeleton.shapes)
+            params = {**params, **init_params(self.make, missing, shardings)}
+        trainable = {name: params[name] for name in self.trainable}
+        optimizer = make_optimizer(self.stage)
+        shardings = self._state_shardings()
+        make_state = jax.jit(lambda tree: init_state(tree, optimizer), out_shardings=shardings, donate_argnums=0)
+        return (
+            make_state(trainable),
+            {name: params[name] for name in self.frozen},
+            {name: params[name] for name in self.idle},
+        )
+
+    def end(self, state: TrainState, frozen: Params, idle: Params) -> Params:
+        """The whole model's parameters after the stage."""
+        params = {**idle, **frozen, **state.trainable}
+        return {name: params[name] for name in self.whole}
+
+    def step(self) -> StepFn:
+        """The stage's step function, not compiled."""
+        return make_step(self.skeleton, self.loss, self.stage)
+
+    def tree(self, state: TrainState, frozen: Params, idle: Params) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"state": state, "frozen": frozen, "idle": idle}
+
+    def restore(self, tree: Any) -> tuple[TrainState, Params, Params]:
+        """State, frozen and idle parameters from a checkpoint's tree."""
+        return tree["state"], tree["frozen"], tree["idle"]
+
+    def abstract(self) -> dict[str, Any]:
+        """Shapes, dtypes and placements of `tree`, for restoring."""
+        shapes = {**self.whole, **self.skeleton.shapes}
+        still = {name: {n: shapes[n] for n in getattr(self, name)} for name in ("frozen", "idle")}
+        tree = {"state": self._state_shapes(), **still}
+        shardings = {"state": self._state_shardings(), **{n: param_shardings(self.mesh, t) for n, t in still.items()}}
+        return jax.tree.map(lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at), tree, shardings)
+
+    def _state_shapes(self) -> TrainState:
+        trainable = {name: self.skeleton.shapes[name] for name in self.trainable}
+        return jax.eval_shape(lambda tree: init_state(tree, make_optimizer(self.stage)), trainable)
+
+    def _state_shardings(self) -> TrainState:
+        # Adam's moments have their parameter's shape, and the same shape goes to the same place.
+        everywhere = replicated(self.mesh)
+        shardings = param_shardings(self.mesh, self._state_shapes())
+        return jax.tree.map(lambda at, s: at if s.shape else everywhere, shardings, self._state_shapes())
+
+
+def stage_program(
+    stage: Stage,
+    spec: ModelSpec,
+    whole: Mapping[str, jax.ShapeDtypeStruct],
+    mesh: Mesh,
+    *,
+    seed: int,
+    dtype: Any,
+    param_dtype: Any,
+    remat: bool,
+    chunk: int,
+) -> StageProgram:
+    """The program of a stage on a mesh.
+
+    Raises:
+        RunError: a trainable prefix or a rate that fits no parameter.
+    """
+    make = model_maker(stage.objective, spec, stage, seed=seed, dtype=dtype, param_dtype=param_dtype, remat=remat)
+    model = skeleton(make)
+    trainable = select(model.shapes, stage.trainable, what=f"stage {stage.name!r}, trainable")
+    if stage.objective == "text" and not all(name.startswith("decoder.") for name in trainable):
+        raise RunError(f"stage {stage.name!r}: text alone trains the decoder; trainable is {stage.trainable}")
+    relative_rates(stage, model.shapes)
+    return StageProgram(
+        stage=stage,
+        mesh=mesh,
+        make=make,
+        skeleton=model,
+        loss=loss_of(stage.objective, chunk=chunk),
+        whole=whole,
+        trainable=tuple(name for name in model.shapes if name in trainable),
+        frozen=tuple(name for name in model.shapes if name not in trainable),
+        idle=tuple(name for name in whole if name not in model.shapes),
+    )

@@ -1,0 +1,133 @@
+"""A config into what a run starts with: the spec, the tokenizer's file, the first parameters."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from vidlmm.checkpoint.names import Params, init_params
+from vidlmm.checkpoint.run import TOKENIZERS, load_run, video_lm_skeleton
+from vidlmm.checkpoint.weights import check_shapes, load_weights, weight_shapes
+from vidlmm.models import VideoLM
+from vidlmm.spec import SYSTEMS, ModelSpec, from_dict
+from vidlmm.train.errors import RunError
+
+PACKAGE = Path(__file__).resolve().parents[1]
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
+# What may differ when a run goes on: none of it changes a number.
+FREE_KEYS = ("log.", "checkpoint.", "data.", "mesh.")
+
+
+def plain(node: Any) -> Any:
+    """A config (ml_collections or any nested mapping) as dicts, lists and values that JSON can hold."""
+    if hasattr(node, "items"):
+        return {key: plain(value) for key, value in node.items()}
+    return [plain(item) for item in node] if isinstance(node, list | tuple) else node
+
+
+def dtype_of(name: str) -> Any:
+    """The type that a config names.
+
+    Raises:
+        RunError: another name.
+    """
+    if name not in DTYPES:
+        raise RunError(f"unknown dtype {name!r}; it must be one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def resolve_spec(system: str, changes: Mapping[str, Any]) -> ModelSpec:
+    """A published system's spec with some fields changed.
+
+    Raises:
+        RunError: an unknown system or field (the nearest known one is named), or a value of another type.
+    """
+    if system not in SYSTEMS:
+        raise RunError(f"unknown system {system!r}{_nearest(system, SYSTEMS)}; known are {', '.join(SYSTEMS)}")
+    values = dataclasses.asdict(SYSTEMS[system])
+    _change(values, changes, "spec")
+    try:
+        return from_dict(ModelSpec, values)
+    except (ValueError, TypeError) as error:
+        raise RunError(f"spec: {error}") from error
+
+
+def find_file(name: str) -> Path:
+    """A file or folder as given, or else of that name in the package; the first one where neither exists."""
+    path = Path(name).expanduser()
+    return PACKAGE / name if not path.exists() and (PACKAGE / name).exists() else path
+
+
+def find_tokenizer(name: str) -> Path:
+    """The tokenizer's file from a config's `tokenizer`: a file, or a folder that holds one.
+
+    Raises:
+        RunError: nothing is there.
+    """
+    path = find_file(name)
+    for candidate in (path, *(path / file for file in TOKENIZERS)):
+        if name and candidate.is_file():
+            return candidate
+    raise RunError(f"tokenizer {name!r} is not there; give a tokenizer.json, a sentencepiece .model, or their folder")
+
+
+def first_params(init: str, spec: ModelSpec, seed: int, dtype: Any, shardings: Mapping[str, Any]) -> Params:
+    """The parameters that a run begins with, by dotted name of VideoLM.
+
+    Args:
+        init: "" for fresh ones from the seed; a finished RUN of the same spec; or `base:FOLDER` with a
+            tower.safetensors and a decoder.safetensors, beside which the connector is fresh but for what
+            a connector.safetensors holds.
+        dtype: the parameters' type. shardings: name to placement.
+
+    Raises:
+        RunError: the init is not there. WeightsError: it does not fit the spec.
+    """
+    wanted = video_lm_skeleton(spec, dtype).shapes
+    if init and not init.startswith("base:"):
+        if not (find_file(init) / "spec.json").is_file():
+            raise RunError(f"init {init!r} is no RUN folder; give a finished run, base:FOLDER, or '' for fresh weights")
+        _, _, params = load_run(find_file(init), dtype)
+        check_shapes(init, {name: array.shape for name, array in params.items()}, wanted)
+        return {name: jax.device_put(array, shardings[name]) for name, array in params.items()}
+    params: Params = {}
+    if init:
+        folder = find_file(init.removeprefix("base:"))
+        for part in ("tower", "decoder"):
+            shapes = {name: shape for name, shape in wanted.items() if name.startswith(part + ".")}
+            params |= load_weights(folder / f"{part}.safetensors", shapes, shardings=shardings)
+        if (folder / "connector.safetensors").is_file():
+            held = weight_shapes(folder / "connector.safetensors")
+            shapes = {name: wanted[name] for name in held if name in wanted}
+            params |= load_weights(folder / "connector.safetensors", shapes, shardings=shardings)
+    missing = [name for name in wanted if name not in params]
+    return params | init_params(lambda: VideoLM(spec, rngs=nnx.Rngs(seed), param_dtype=dtype), missing, shardings)
+
+
+def _change(values: dict[str, Any], changes: Mapping[str, Any], prefix: str) -> None:
+    for key, value in changes.items():
+        if key not in values:
+            raise RunError(f"unknown key {prefix}.{key}{_nearest(key, values)}; known are {', '.join(values)}")
+        now = values[key]
+        if isinstance(value, Mapping):
+            values[key] = dict(now) if isinstance(now, dict) else {}
+            if isinstance(now, dict):
+                _change(values[key], value, f"{prefix}.{key}")
+            else:
+                values[key] = dict(value)
+            continue
+        number = isinstance(now, float) and type(value) is int
+        if now is not None and value is not None and not number and type(value) is not type(now):
+            if not (isinstance(now, tuple) and isinstance(value, list)):
+                raise RunError(f"{prefix}.{key} is a {type(now).__name__} (now {now!r}), got {value!r}")
+        values[key] = float(value) if number else value
+
+
+def _nearest(word: str, known: Any) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""

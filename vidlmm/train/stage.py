@@ -1,0 +1,134 @@
+"""A training stage as data: what is trained, how fast, on what, for how long."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vidlmm.train.errors import RunError
+
+Objective = Literal["sft", "text", "boards", "siglip"]
+Schedule = Literal["cosine", "linear", "constant"]
+OBJECTIVES: tuple[str, ...] = ("sft", "text", "boards", "siglip")
+SCHEDULES: tuple[str, ...] = ("cosine", "linear", "constant")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run, as a config's `stages` entry gives it.
+
+    objective: "sft" trains answers about media, "text" the decoder on text alone, "boards" the same on text
+        that stands in cells where frames will stand, "siglip" a tower on captioned stills.
+    trainable: prefixes of dotted parameter names ("connector", "decoder.layers"); everything else stays as it is.
+    lr: peak learning rate. rates: prefix to peak learning rate where a module has its own; the longest prefix counts.
+    warmup_ratio: share of the steps in which the rate rises from 0.
+    clip: bound of the gradient's global norm; 0 leaves it alone.
+    epochs, steps: how long; steps > 0 counts, otherwise epochs of the source.
+    rows, length, frames: static sizes of a batch (token rows, tokens a row, frames of all rows together).
+    source: where batches come from, as in the config (see `vidlmm.train.sources`).
+    """
+
+    name: str
+    objective: Objective
+    trainable: tuple[str, ...]
+    lr: float
+    rates: tuple[tuple[str, float], ...] = ()
+    schedule: Schedule = "cosine"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    epochs: float = 1.0
+    steps: int = 0
+    rows: int = 1
+    length: int = 1024
+    frames: int = 0
+    source: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def source_dict(self) -> dict[str, Any]:
+        return dict(self.source)
+
+
+def stage_from_config(config: Mapping[str, Any]) -> Stage:
+    """A Stage from an entry of a config's `stages`.
+
+    Raises:
+        RunError: a value that no stage can have; the message names the stage and the key.
+    """
+    values = dict(config)
+    batch = dict(values.pop("batch"))
+    for key, known in (("objective", OBJECTIVES), ("schedule", SCHEDULES)):
+        if values[key] not in known:
+            raise RunError(f"stage {values['name']!r}: {key} is {values[key]!r}; it must be one of {', '.join(known)}")
+    stage = Stage(
+        **{
+            **values,
+            "trainable": tuple(values["trainable"]),
+            "rates": tuple(sorted((k, float(v)) for k, v in _flat(values["rates"]).items())),
+            "source": tuple(sorted(dict(values["source"]).items())),
+        },
+        rows=batch["rows"],
+        length=batch["length"],
+        frames=batch["frames"],
+    )
+    _check(stage)
+    return stage
+
+
+def select(names: Iterable[str], prefixes: Iterable[str], what: str = "trainable") -> set[str]:
+    """The dotted names that lie under any of the prefixes (whole path parts: "connector" is not "connectors").
+
+    Raises:
+        RunError: a prefix under which nothing lies; the nearest known module is named.
+    """
+    names = list(names)
+    chosen: set[str] = set()
+    for prefix in prefixes:
+        hit = {name for name in names if under(name, prefix)}
+        if not hit:
+            known = sorted({".".join(n.split(".")[:d]) for n in names for d in range(1, n.count(".") + 2)})
+            close = difflib.get_close_matches(prefix, known, n=1, cutoff=0.0)
+            raise RunError(f"{what}: no parameter lies under {prefix!r}; the nearest module is {close[0]!r}")
+        chosen |= hit
+    return chosen
+
+
+def under(name: str, prefix: str) -> bool:
+    """Whether the dotted `name` is `prefix` or lies below it; the empty prefix holds everything."""
+    return not prefix or name == prefix or name.startswith(prefix + ".")
+
+
+def rate_of(name: str, stage: Stage) -> float:
+    """Peak learning rate of a parameter: its module's own, of the longest prefix, or the stage's."""
+    own = [(len(prefix), rate) for prefix, rate in stage.rates if under(name, prefix)]
+    return max(own)[1] if own else stage.lr
+
+
+def _flat(rates: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for key, value in rates.items():
+        name = f"{prefix}.{key}" if prefix else key
+        flat |= _flat(value, name) if hasattr(value, "items") else {name: value}
+    return flat
+
+
+def _check(stage: Stage) -> None:
+    def fail(key: str, got: Any, expected: str) -> None:
+        raise RunError(f"stage {stage.name!r}: {key} is {got!r}; {expected}")
+
+    if not stage.trainable:
+        fail("trainable", stage.trainable, "name at least one module, as in ('connector',)")
+    if not 0 <= stage.warmup_ratio < 1:
+        fail("warmup_ratio", stage.warmup_ratio, "it must be at least 0 and below 1")
+    if stage.steps < 0 or (stage.steps == 0 and stage.epochs <= 0):
+        fail("steps", stage.steps, f"give steps > 0, or steps = 0 and epochs > 0 (epochs is {stage.epochs})")
+    for key in ("rows", "length"):
+        if getattr(stage, key) < 1:
+            fail(f"batch.{key}", getattr(stage, key), "it must be at least 1")
+    if stage.frames < 0:
+        fail("batch.frames", stage.frames, "it must be at least 0")
+    if stage.lr < 0 or stage.clip < 0:
+        fail("lr" if stage.lr < 0 else "clip", min(stage.lr, stage.clip), "it must not be negative")
