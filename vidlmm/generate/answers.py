@@ -1,0 +1,44 @@
+"""What goes into generation and what comes out."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vidlmm.layout.batch import Pixels
+from vidlmm.layout.row import Row
+
+StopReason = Literal[
+    "stop",  # a stop token of the template
+    "stop_text",  # the template's stop text was written
+    "length",  # max_new_tokens, or the model's longest sequence
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """One question as the model reads it.
+
+    row: places of the prompt with its media (`vidlmm.layout.merge`), open for the answer.
+    frames: [f, S, S, 3], the pixels of all its media in order. Prompts that show the same pixels share the
+        tower's work, whether or not they share the array.
+    id: its name. With the seed it decides the random numbers of its answer.
+    sample: number of the sample where one prompt is answered several times.
+    """
+
+    row: Row
+    frames: Pixels
+    id: str
+    sample: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model wrote.
+
+    text: without white space around it, role names and stop text (`vidlmm.text.clean_answer`).
+    ids: the tokens, without the stop token.
+    """
+
+    id: str
+    text: str
+    ids: tuple[int, ...]
+    stop_reason: StopReason

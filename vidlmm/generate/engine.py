@@ -1,0 +1,216 @@
+"""Prompts into answers, many at a time.
+
+prompts ─ by length ─▶ queue ─▶ slot 0 │ a a a .            a prompt enters as soon as a slot is free
+                                slot 1 │ b b b b b b b .
+                                slot 2 │ c . d d d d .
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import jax
+import numpy as np
+from flax import nnx
+
+from vidlmm.generate import programs
+from vidlmm.generate.answers import Answer, Prompt, StopReason
+from vidlmm.generate.check import check_prompt
+from vidlmm.generate.errors import GenerationError
+from vidlmm.generate.programs import Draw, Slots
+from vidlmm.generate.sampling import Sampling, stream_key
+from vidlmm.generate.streaming import TextStream, stop_place
+from vidlmm.generate.visual import VisualMemory, digest
+from vidlmm.layout.buckets import choose, ladder
+from vidlmm.models.video_lm import VideoLM
+from vidlmm.text import Tokenizer, clean_answer, get_template, stop_ids
+
+OnToken = Callable[[str, str], None]  # prompt id, the next piece of its answer's text
+Progress = Callable[[int, int], None]  # answers so far, prompts
+STEPS = 8  # tokens between two looks at the slots when nobody watches
+SHORTEST = 128  # places of the smallest prompt bucket
+ROOM = 64  # tokens of the smallest answer bucket
+PIECES = ladder(1, 16)
+KEPT_BYTES = 1 << 29
+
+
+class Generator:
+    """Answers prompts with one model, by static shapes: each size is compiled once, and kept on disk where the
+    compiler's cache is on (`vidlmm.parallel.use_compilation_cache`).
+
+    An answer depends on its prompt, the sampling and these settings, not on the other prompts or their order.
+
+    Args:
+        model: the model, with its weights.
+        tokenizer: the one that the model was trained with.
+        slots: answers that are written at the same time.
+        lengths: prompt lengths in places that are compiled; a prompt takes the smallest that holds it. None
+            doubles from 128 to the decoder's longest sequence.
+        frames: sizes of the pieces in which the tower sees a clip's frames.
+        kept_bytes: how much the visual tokens of earlier clips may take.
+
+    Raises:
+        ValueError: no slots, no sizes, or a tokenizer with other ids than the model or without the template's tokens.
+    """
+
+    def __init__(
+        self,
+        model: VideoLM,
+        tokenizer: Tokenizer,
+        *,
+        slots: int = 8,
+        lengths: Sequence[int] | None = None,
+        frames: Sequence[int] = PIECES,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
+        longest = model.spec.decoder.max_length
+        lengths = ladder(min(SHORTEST, longest), longest) if lengths is None else tuple(sorted(lengths))
+        if slots < 1 or not lengths or not frames or min(*lengths, *frames) < 1:
+            raise ValueError(f"got {slots} slots, lengths {lengths}, frames {tuple(frames)}; all start at 1")
+        if tokenizer.vocab_size > model.spec.decoder.vocab:
+            raise ValueError(
+                f"the tokenizer has {tokenizer.vocab_size} ids, the model {model.spec.decoder.vocab}; "
+                "take the tokenizer that the model was trained with"
+            )
+        self.spec, self.tokenizer, self.slots = model.spec, tokenizer, slots
+        self.template = get_template(model.spec.prompt.template)
+        self.lengths = tuple(min(length, longest) for length in lengths)
+        self._vocab = tokenizer.vocab_size  # rows of the model beyond it are no text and never chosen
+        self._stops = np.asarray(stop_ids(self.template, tokenizer), np.int32)
+        self._graph, self._params = nnx.split(model)
+        self.visual = VisualMemory(self._graph, self._params, frames, kept_bytes)
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling | None = None,
+        on_token: OnToken | None = None,
+        progress: Progress | None = None,
+    ) -> list[Answer]:
+        """The answers, in the order of the prompts.
+
+        Args:
+            sampling: how tokens are chosen; None takes the likeliest, at most 64.
+            on_token: gets (prompt id, piece of text) as answers grow; the pieces of a prompt are its answer's text.
+            progress: gets (answers so far, prompts) after each answer.
+
+        Raises:
+            PromptError: a prompt that this model cannot read; before anything is computed.
+            GenerationError: scores that are not finite.
+        """
+        sampling = sampling or Sampling()
+        for prompt in prompts:
+            check_prompt(prompt, self.spec, self.lengths[-1])
+        answers: dict[int, Answer] = {}
+        names = _names(prompts)
+        for length, group in self._groups(prompts, names):
+            for number, answer in self._answers(prompts, names, group, length, sampling, on_token):
+                answers[number] = answer
+                if progress is not None:
+                    progress(len(answers), len(prompts))
+        return [answers[number] for number in range(len(prompts))]
+
+    def _groups(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[tuple[int, list[int]]]:
+        """Numbers of the prompts by length bucket; those of one clip stand together."""
+        groups: dict[int, list[int]] = {}
+        first: dict[str, int] = {}
+        for number, (prompt, name) in enumerate(zip(prompts, names, strict=True)):
+            groups.setdefault(choose(len(prompt.row), self.lengths), []).append(number)
+            first.setdefault(name, number)
+        return [(length, sorted(groups[length], key=lambda i: (first[names[i]], i))) for length in sorted(groups)]
+
+    def _answers(
+        self,
+        prompts: Sequence[Prompt],
+        names: Sequence[str],
+        group: Sequence[int],
+        length: int,
+        sampling: Sampling,
+        on_token: OnToken | None,
+    ) -> Iterator[tuple[int, Answer]]:
+        """The answers of prompts of one length bucket, as they are completed."""
+        longest = self.spec.decoder.max_length
+        room = choose(min(sampling.max_new_tokens, longest), ladder(min(ROOM, longest), longest))
+        draw = Draw(np.uint32(sampling.seed), np.float32(sampling.temperature), np.float32(sampling.top_p), self._stops)
+        shapes = {"slots": self.slots, "capacity": min(length + room, longest), "room": room}
+        state = programs.empty(self._graph, self._params, **shapes)
+        waiting, writing = deque(group), cast("list[_Writing | None]", [None] * self.slots)
+        while waiting or any(writing):
+            for slot in range(self.slots):
+                if writing[slot] is None and waiting:
+                    number = waiting.popleft()
+                    prompt = prompts[number]
+                    budget = min(sampling.max_new_tokens, longest - len(prompt.row))
+                    state = self._enter(state, slot, prompt, names[number], length, budget, draw)
+                    writing[slot] = _Writing(number, prompt, TextStream(self.tokenizer, self.template))
+            going = np.array([one is not None for one in writing])
+            steps = np.int32(STEPS if on_token is None else 1)
+            state = programs.advance(self._graph, self._params, state, going, steps, draw, vocab=self._vocab)
+            written, counts, active, bad = jax.device_get((state.written, state.count, state.active, state.bad))
+            for slot, one in enumerate(writing):
+                if one is None:
+                    continue
+                if bad[slot]:
+                    raise GenerationError(
+                        f"prompt {one.prompt.id}: the scores of token {counts[slot]} are not finite; the weights "
+                        "are damaged, or too large for their type (try float32)"
+                    )
+                answer = self._look(one, written[slot, : counts[slot]].tolist(), not active[slot], on_token)
+                if answer is not None:
+                    writing[slot] = None
+                    yield one.number, answer
+
+    def _enter(self, state: Slots, slot: int, prompt: Prompt, name: str, length: int, budget: int, draw: Draw) -> Slots:
+        """The slots with one more prompt in them."""
+        table, row = np.zeros((2, length), np.int32)
+        table[: len(prompt.row)], row[: len(prompt.row)] = prompt.row.table, prompt.row.row
+        tables = self.visual.tables(name, prompt.frames)
+        embeds = programs.embed(self._graph, self._params, table, row, tables)
+        return programs.enter(
+            self._graph,
+            self._params,
+            state,
+            np.int32(slot),
+            embeds,
+            np.int32(len(prompt.row)),
+            np.int32(budget),
+            stream_key(prompt.id, prompt.sample),
+            draw,
+            vocab=self._vocab,
+        )
+
+    def _look(self, one: "_Writing", ids: list[int], ended: bool, on_token: OnToken | None) -> Answer | None:
+        """Hands out the text that is new in a slot; the answer, if it is complete."""
+        reason: StopReason = "length"
+        if ended and ids[-1] in self._stops:
+            ids, reason = ids[:-1], "stop"
+        cut = stop_place(self.tokenizer, ids, one.seen, self.template.stop_text)
+        if cut is not None:
+            ids, reason, ended = ids[:cut], "stop_text", True
+        one.seen = len(ids)
+        if on_token is not None:
+            piece = one.stream.finish(ids) if ended else one.stream.push(ids)
+            if piece:
+                on_token(one.prompt.id, piece)
+        if not ended:
+            return None
+        text = clean_answer(self.tokenizer.decode(ids), self.template)
+        return Answer(one.prompt.id, text, tuple(ids), reason)
+
+
+@dataclass
+class _Writing:
+    """An answer in a slot; `seen` tokens have been looked at."""
+
+    number: int
+    prompt: Prompt
+    stream: TextStream
+    seen: int = 0
+
+
+def _names(prompts: Sequence[Prompt]) -> list[str]:
+    """The digest of each prompt's frames; an array that several prompts share is read once."""
+    known = {id(prompt.frames): prompt.frames for prompt in prompts}
+    names = {key: digest(frames) for key, frames in known.items()}
+    return [names[id(prompt.frames)] for prompt in prompts]

@@ -1,0 +1,182 @@
+"""The compiled programs of generation, each compiled once a size.
+
+    encode    frames of a clip              -> visual tables      a size of the frame pieces
+    embed     places and visual tables      -> embedded prompt    cheap to compile
+    enter     an embedded prompt            -> a slot             a prompt length
+    advance   all slots, some tokens ahead  -> all slots          a capacity
+
+A prompt is read alone and the slots move together in a program of one shape, so an answer has the same bits
+whichever prompts stand in the other slots.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Float32, Int32, UInt8, UInt32
+
+from vidlmm.generate.sampling import choose, uniforms
+from vidlmm.models.cache import Cache
+from vidlmm.models.merge import gather_rows
+
+
+class Draw(NamedTuple):
+    """How tokens are drawn (`Sampling`), and which end an answer."""
+
+    seed: UInt32[Array, ""]
+    temperature: Float32[Array, ""]
+    top_p: Float32[Array, ""]
+    stops: Int32[Array, " S"]
+
+
+class Slots(NamedTuple):
+    """The answers being written; B slots, at most M tokens each.
+
+    written: the tokens so far, `count` of them; the last one is not in the cache yet.
+    budget: most tokens of this answer.
+    active: whether it goes on. bad: its scores were not finite.
+    key: see `stream_key`.
+    """
+
+    cache: Cache
+    written: Int32[Array, "B M"]
+    count: Int32[Array, " B"]
+    budget: Int32[Array, " B"]
+    active: Bool[Array, " B"]
+    bad: Bool[Array, " B"]
+    key: UInt32[Array, "B 3"]
+
+
+@partial(jax.jit, static_argnames=("graph", "slots", "capacity", "room"))
+def empty(graph: Any, params: Any, *, slots: int, capacity: int, room: int) -> Slots:
+    """Free slots of `capacity` places, for answers of at most `room` tokens."""
+    return Slots(
+        cache=nnx.merge(graph, params).decoder.init_cache(slots, capacity),
+        written=jnp.zeros((slots, room), jnp.int32),
+        count=jnp.zeros(slots, jnp.int32),
+        budget=jnp.zeros(slots, jnp.int32),
+        active=jnp.zeros(slots, bool),
+        bad=jnp.zeros(slots, bool),
+        key=jnp.zeros((slots, 3), jnp.uint32),
+    )
+
+
+@partial(jax.jit, static_argnames=("graph",))
+def encode(
+    graph: Any, params: Any, frames: UInt8[Array, "F H W 3"] | Float[Array, "F H W 3"]
+) -> tuple[Float[Array, "P D"], ...]:
+    """Visual tables of some frames, one a pooling level."""
+    return nnx.merge(graph, params).encode(frames)
+
+
+@partial(jax.jit, static_argnames=("graph",))
+def embed(
+    graph: Any,
+    params: Any,
+    table: Int32[Array, " L"],
+    row: Int32[Array, " L"],
+    pieces: Sequence[tuple[Float[Array, "_ D"], ...]],
+) -> Float[Array, "1 L D"]:
+    """A prompt's places as vectors; `pieces` are the tables of its frames, piece by piece."""
+    model = nnx.merge(graph, params)
+    visual = [jnp.concatenate(level) for level in zip(*pieces, strict=True)]
+    return gather_rows(table[None], row[None], model.decoder.embed[...], model.connector.special(), visual)
+
+
+@partial(jax.jit, static_argnames=("graph", "vocab"), donate_argnames=("slots",))
+def enter(
+    graph: Any,
+    params: Any,
+    slots: Slots,
+    slot: Int32[Array, ""],
+    embeds: Float[Array, "1 L D"],
+    length: Int32[Array, ""],
+    budget: Int32[Array, ""],
+    key: UInt32[Array, "3"],
+    draw: Draw,
+    *,
+    vocab: int,
+) -> Slots:
+    """Reads a prompt of `length` places into a slot and chooses the first token of its answer."""
+    model = nnx.merge(graph, params)
+    place = jnp.arange(embeds.shape[1], dtype=jnp.int32)[None]
+    inside = place < length
+    alone = model.decoder.init_cache(1, slots.cache.capacity)
+    hidden, alone = model.decoder.prefill(embeds, jnp.where(inside, place, 0), inside.astype(jnp.int32), alone)
+    last = jax.lax.dynamic_index_in_dim(hidden[0], length - 1, keepdims=True)
+    token, bad = _pick(model.logits(last)[:, :vocab], key[None], jnp.zeros(1, jnp.int32), draw)
+    old = slots.cache
+    return Slots(
+        cache=Cache(
+            k=old.k.at[:, slot].set(alone.k[:, 0]),
+            v=old.v.at[:, slot].set(alone.v[:, 0]),
+            position=old.position.at[slot].set(alone.position[0]),
+            segment=old.segment.at[slot].set(alone.segment[0]),
+            length=old.length.at[slot].set(alone.length[0]),
+        ),
+        written=slots.written.at[slot, 0].set(token[0]),
+        count=slots.count.at[slot].set(1),
+        budget=slots.budget.at[slot].set(budget),
+        active=slots.active.at[slot].set((budget > 1) & ~_ends(token, draw)[0] & ~bad[0]),
+        bad=slots.bad.at[slot].set(bad[0]),
+        key=slots.key.at[slot].set(key),
+    )
+
+
+@partial(jax.jit, static_argnames=("graph", "vocab"), donate_argnames=("slots",))
+def advance(
+    graph: Any,
+    params: Any,
+    slots: Slots,
+    going: Bool[Array, " B"],
+    steps: Int32[Array, ""],
+    draw: Draw,
+    *,
+    vocab: int,
+) -> Slots:
+    """Writes up to `steps` more tokens in every slot; ends early where all answers are complete.
+
+    Args:
+        going: False ends an answer from outside.
+    """
+    model = nnx.merge(graph, params)
+    count = slots.written.shape[0]
+    rows = jnp.arange(count)
+
+    def unfinished(carry: tuple[Int32[Array, ""], Slots]) -> Bool[Array, ""]:
+        return (carry[0] < steps) & jnp.any(carry[1].active)
+
+    def step(carry: tuple[Int32[Array, ""], Slots]) -> tuple[Int32[Array, ""], Slots]:
+        done, now = carry
+        token = now.written[rows, jnp.maximum(now.count - 1, 0)]
+        embeds = jnp.take(model.decoder.embed[...], token, axis=0).astype(model.dtype)[:, None]
+        hidden, cache = model.decoder.step(embeds, now.cache.length, now.cache, now.active)
+        token, bad = _pick(model.logits(hidden[:, 0])[:, :vocab], now.key, now.count, draw)
+        # A place outside the buffer is dropped by the write.
+        place = jnp.where(now.active, now.count, now.written.shape[1])
+        after = now._replace(
+            cache=cache,
+            written=now.written.at[rows, place].set(token, mode="drop"),
+            count=now.count + now.active.astype(jnp.int32),
+            active=now.active & ~_ends(token, draw) & (now.count + 1 < now.budget) & ~bad,
+            bad=now.bad | (now.active & bad),
+        )
+        return done + 1, after
+
+    start = slots._replace(active=slots.active & going)
+    return jax.lax.while_loop(unfinished, step, (jnp.zeros((), jnp.int32), start))[1]
+
+
+def _pick(
+    logits: Float32[Array, "B V"], keys: UInt32[Array, "B 3"], place: Int32[Array, " B"], draw: Draw
+) -> tuple[Int32[Array, " B"], Bool[Array, " B"]]:
+    """The next token of each row, and whether its scores were not finite."""
+    token = choose(logits, uniforms(draw.seed, keys, place), draw.temperature, draw.top_p)
+    return token, ~jnp.all(jnp.isfinite(logits), axis=-1)
+
+
+def _ends(token: Int32[Array, " B"], draw: Draw) -> Bool[Array, " B"]:
+    return jnp.any(token[:, None] == draw.stops, axis=-1)
