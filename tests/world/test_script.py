@@ -61,8 +61,8 @@ def test_under_a_still_camera_things_stay_in_the_picture_and_apart(number, t):
         return
     shown = shown_at(script, t)
     for thing in shown:
-        assert 0.0 <= thing.x - 0.5 * thing.radius and thing.x + 0.5 * thing.radius <= 1.0
-        assert 0.0 <= thing.y - 0.5 * thing.radius and thing.y + 0.5 * thing.radius <= 1.0
+        assert thing.x - 0.5 * thing.radius >= 0.0 and thing.x + 0.5 * thing.radius <= 1.0
+        assert thing.y - 0.5 * thing.radius >= 0.0 and thing.y + 0.5 * thing.radius <= 1.0
     for a, b in itertools.combinations(shown, 2):
         assert np.hypot(a.x - b.x, a.y - b.y) > 0.5 * (a.radius + b.radius)
     names = [(thing.shape, thing.colour) for thing in script.things]

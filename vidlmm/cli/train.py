@@ -12,8 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from vidlmm.configs import load_config
+    from vidlmm.quickstart.sources import open_source
     from vidlmm.train.loop import train
 
     config = load_config(args.config, args.overrides)
-    train(config, args.workdir or Path("runs", Path(args.config).stem))
+    train(config, args.workdir or Path("runs", Path(args.config).stem), open_source)
     return 0

@@ -1,11 +1,11 @@
 """A folder of generated clips with annotations in the released LLaVA-Video-178K format.
 
-    folder/
-      clips/train-0-00000.mp4 …
-      train_cap.json  train_oe.json  train_mc.json     one file a kind of question, as released
-      train_all.json                                   every question of a clip in one row
-      validation_mc.json  heldout_mc.json  heldout_oe.json
-      scripts.json                                     what each clip was made from
+folder/
+  clips/train-0-00000.mp4 …
+  train_cap.json  train_oe.json  train_mc.json     one file a kind of question, as released
+  train_all.json                                   every question of a clip in one row
+  validation_mc.json  heldout_mc.json  heldout_oe.json
+  scripts.json                                     what each clip was made from
 """
 
 import dataclasses
@@ -77,12 +77,18 @@ def row(script: Script, kind: str, turns: Sequence[Turn], questions: Sequence[Qu
     return made
 
 
-def all_turns(script: Script, seed: int, most: int) -> list[Turn]:
-    """Captions and questions of a clip, each question once: half open, half as multiple choice."""
-    rng = np.random.default_rng([seed, *script.id.encode()])
+# Shares of open answers, of letters, and of letters with their options.
+FORMS = (0.6, 0.3, 0.1)
+
+
+def all_turns(script: Script, seed: int, most: int, forms: Sequence[float] = FORMS) -> list[Turn]:
+    """Captions and questions of a clip, each question once and in one form, in an order drawn by the seed."""
+    rng = np.random.default_rng([seed, 1, *script.id.encode()])
     turns = captions(script)[:3]
-    for question in ask(script, seed, most):
-        form = rng.choice(("open", "letter", "full"), p=(0.6, 0.3, 0.1))
+    asked = ask(script, seed, most)
+    for number in rng.permutation(len(asked)):
+        question = asked[number]
+        form = rng.choice(("open", "letter", "full"), p=tuple(forms))
         if form == "open":
             turns.append(open_ended(question))
         else:

@@ -113,8 +113,13 @@ def _temporal(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
     if script.kind == "order":
         first, second = sorted(script.things, key=lambda t: t.start)
         wrong = tuple(w for w in _DOINGS[:5] if w != doing(first))
-        yield _Fact("Temporal", f"What happens before {_the(second)} moves?", f"{_the(first)} {doing(first)}",
-                    (*(f"{_the(first)} {w}" for w in wrong), f"{_the(first)} vanishes"), True)  # fmt: skip
+        yield _Fact(
+            "Temporal",
+            f"What happens before {_the(second)} moves?",
+            f"{_the(first)} {doing(first)}",
+            (*(f"{_the(first)} {w}" for w in wrong), f"{_the(first)} vanishes"),
+            True,
+        )
 
 
 def _spatial(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
@@ -175,8 +180,13 @@ def _count(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
         yield _Fact("Count", "How many things are there?", NUMBERS[len(script.things)], NUMBERS[1:5])
     for thing in script.things:
         if thing.action == "bounce":
-            yield _Fact("Count", f"How many times does {_the(thing)} bounce off a wall?", times(thing.turns),
-                        ("once", "twice", "three times"), True)  # fmt: skip
+            yield _Fact(
+                "Count",
+                f"How many times does {_the(thing)} bounce off a wall?",
+                times(thing.turns),
+                ("once", "twice", "three times"),
+                True,
+            )
     for action, verb in (("appear", "appear"), ("vanish", "vanish")):
         acting = sum(t.action == action for t in script.things)
         if acting or (script.kind == "come and go" and rng.random() < 0.5):
@@ -195,7 +205,8 @@ def _binary(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
     if rng.random() < 0.5:
         yield yes_no(f"Is there a {thing.name}?", True)
     else:
-        absent = [(s, c) for s in SHAPES for c in COLOURS if all(s != t.shape or c not in (t.colour, t.becomes) for t in script.things)]  # fmt: skip
+        shown = {(t.shape, c) for t in script.things for c in (t.colour, t.becomes)}
+        absent = [(s, c) for s in SHAPES for c in COLOURS if (s, c) not in shown]
         shape, colour = absent[int(rng.integers(len(absent)))]
         yield yes_no(f"Is there a {colour} {shape}?", False)
     if script.camera == "still":
@@ -215,8 +226,13 @@ def _action(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
     if script.camera == "still":
         for thing in script.things:
             turns = (f"turns {_other(thing.colour, COLOURS, rng)}", f"bounces off a wall {times(2)}")
-            yield _Fact("Fine Grained Action Understanding", f"What does {_the(thing)} do?", doing(thing),
-                        (*_DOINGS, *turns), True)  # fmt: skip
+            yield _Fact(
+                "Fine Grained Action Understanding",
+                f"What does {_the(thing)} do?",
+                doing(thing),
+                (*_DOINGS, *turns),
+                True,
+            )
 
 
 def _plot(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
@@ -232,11 +248,21 @@ def _non_existent(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
     for thing in script.things:
         colours = tuple(f"it turns {c}" for c in COLOURS if c != thing.colour)
         if thing.action != "recolour" and rng.random() < 0.06:
-            yield _Fact("Non-Existent Actions with Existent Scene Depictions", f"Which colour does {_the(thing)} turn?",
-                        "it does not change colour", colours, True)  # fmt: skip
+            yield _Fact(
+                "Non-Existent Actions with Existent Scene Depictions",
+                f"Which colour does {_the(thing)} turn?",
+                "it does not change colour",
+                colours,
+                True,
+            )
         if thing.action not in DIRECTIONS and thing.action != "bounce" and rng.random() < 0.3:
-            yield _Fact("Non-Existent Actions with Existent Scene Depictions", f"Which way does {_the(thing)} move?",
-                        "it does not move", DIRECTIONS, True)  # fmt: skip
+            yield _Fact(
+                "Non-Existent Actions with Existent Scene Depictions",
+                f"Which way does {_the(thing)} move?",
+                "it does not move",
+                DIRECTIONS,
+                True,
+            )
 
 
 def _time_order(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
@@ -248,13 +274,19 @@ def _time_order(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
     verb = {"appear": "appears", "vanish": "vanishes"}.get(first.action, "moves")
     options = (_the(first), _the(second), "both at the same time")
     truth = _the(first) if second.start > first.start else "both at the same time"
-    yield _Fact("Time Order Understanding", f"Which {verb} first, {_the(pair[0])} or {_the(pair[1])}?", truth, options, True)  # fmt: skip
+    asked = f"Which {verb} first, {_the(pair[0])} or {_the(pair[1])}?"
+    yield _Fact("Time Order Understanding", asked, truth, options, True)
 
 
 def _direction(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
     for thing in _movers(script):
-        yield _Fact("Object Direction", f"Which way does {_the(thing)} move?", thing.action,
-                    (*DIRECTIONS, "it does not move"), True)  # fmt: skip
+        yield _Fact(
+            "Object Direction",
+            f"Which way does {_the(thing)} move?",
+            thing.action,
+            (*DIRECTIONS, "it does not move"),
+            True,
+        )
 
 
 def _camera(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
@@ -272,21 +304,27 @@ def _speed(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
         yield _Fact("Speed", f"Does {_the(thing)} move fast or slowly?", truth, ("fast", "slowly"), True)
     if len(movers) == 2 and movers[0].fast != movers[1].fast:
         a, b = movers
-        yield _Fact("Speed", f"Which is faster, {_the(a)} or {_the(b)}?", _the(a if a.fast else b),
-                    (_the(a), _the(b)), True)  # fmt: skip
+        yield _Fact(
+            "Speed", f"Which is faster, {_the(a)} or {_the(b)}?", _the(a if a.fast else b), (_the(a), _the(b)), True
+        )
 
 
 def _attribute(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
     for thing in script.things:
         if thing.action == "recolour":
             wrong = (*(f"it turns {c}" for c in COLOURS if c != thing.colour), "it does not change colour")
-            yield _Fact("Attribute Change", f"Which colour does {_the(thing)} turn?", f"it turns {thing.becomes}",
-                        wrong, True)  # fmt: skip
+            yield _Fact(
+                "Attribute Change", f"Which colour does {_the(thing)} turn?", f"it turns {thing.becomes}", wrong, True
+            )
         sizes = {"grow": "it grows", "shrink": "it shrinks"}
         if thing.action in sizes or (script.kind == "change" and rng.random() < 0.3):
-            yield _Fact("Attribute Change", f"How does the size of {_the(thing)} change?",
-                        sizes.get(thing.action, "it stays the same"),
-                        ("it grows", "it shrinks", "it stays the same"), True)  # fmt: skip
+            yield _Fact(
+                "Attribute Change",
+                f"How does the size of {_the(thing)} change?",
+                sizes.get(thing.action, "it stays the same"),
+                ("it grows", "it shrinks", "it stays the same"),
+                True,
+            )
 
 
 _FACTS: tuple[Callable[[Script, np.random.Generator], Iterator[_Fact]], ...] = (
@@ -307,5 +345,3 @@ _FACTS: tuple[Callable[[Script, np.random.Generator], Iterator[_Fact]], ...] = (
     _speed,
     _attribute,
 )
-
-

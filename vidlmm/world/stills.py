@@ -2,6 +2,7 @@
 
 Contrastive learning takes the cheapest difference between the captions of a batch. So stills come in
 groups of GROUP that differ in one attribute of one thing each: colour, shape, size and place all count.
+Most groups show one thing alone, which is where the tower learns what a thing is.
 """
 
 import dataclasses
@@ -15,6 +16,7 @@ from vidlmm.world.script import Script, Thing, write_script
 from vidlmm.world.words import COLOURS, SHAPES
 
 GROUP = 8
+_ALONE = 0.6
 
 
 def still(seed: int, number: int, side: int = 128) -> tuple[UInt8[np.ndarray, "S S 3"], str]:
@@ -28,7 +30,10 @@ def scene(seed: int, number: int) -> tuple[Script, float]:
     group, variant = divmod(number, GROUP)
     script = write_script(seed, "train", group)
     rng = np.random.default_rng([seed, group, variant, 1])
-    t = float(np.random.default_rng([seed, group, 2]).uniform())
+    of_group = np.random.default_rng([seed, group, 2])
+    t = float(of_group.uniform())
+    if of_group.random() < _ALONE:
+        script = dataclasses.replace(script, things=script.things[:1])
     if variant:
         which = int(rng.integers(len(script.things)))
         things = list(script.things)

@@ -5,22 +5,26 @@ The decoder's base is trained on these boards. They are words of the script alon
 
 from vidlmm.world.motion import Shown, dots_at, shown_at
 from vidlmm.world.script import Script
+from vidlmm.world.words import place
+
+_WHERE = frozenset(("top", "bottom", "left", "right", "middle"))
 
 
 def frame_words(script: Script, t: float, grid: int) -> list[tuple[str, ...]]:
     """Words of each cell of a grid x grid picture at time t, row by row.
 
-    A cell names the background, a dot in it, and every thing that covers enough of it.
+    A cell names the background, a dot in it, and every thing that covers enough of it, with its place.
     """
     cells: list[list[str]] = [[script.background] for _ in range(grid * grid)]
     for x, y, _ in dots_at(script, t):
         if 0 <= x < 1 and 0 <= y < 1:
             cells[int(y * grid) * grid + int(x * grid)].append("dot")
     for thing in shown_at(script, t):
+        where = [word for word in place(thing.x, thing.y).split() if word in _WHERE]
         for row in range(grid):
             for column in range(grid):
                 if _covers(thing, row, column, grid):
-                    cells[row * grid + column] += [thing.size, thing.colour, thing.shape]
+                    cells[row * grid + column] += [thing.size, thing.colour, thing.shape, *where]
     return [tuple(words) for words in cells]
 
 

@@ -4,25 +4,27 @@ from collections.abc import Iterable, Iterator
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from vidlmm.world.captions import level_1, level_2, level_3, still_caption, stretches
+from vidlmm.text import TEMPLATES, Turn, render
+from vidlmm.world.dataset import all_turns, captions, multiple_choice
 from vidlmm.world.questions import ask
-from vidlmm.world.script import Script
+from vidlmm.world.script import write_script
+from vidlmm.world.words import BACKGROUNDS, COLOURS, SHAPES, SIZES
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
-def sentences(scripts: Iterable[Script], seed: int) -> Iterator[str]:
-    """Everything the world says about these scripts."""
-    for script in scripts:
-        yield level_3(script)
-        yield still_caption(script, 0.0)
-        yield level_2(script, stretches(script))
-        for number in range(stretches(script)):
-            yield level_1(script, number)
-        for question in ask(script, seed):
-            yield question.question
-            yield from (f"{letter}. {option}." for letter, option in zip("ABCDE", question.options, strict=False))
-            yield f"\n{question.answer}"
+def corpus(seed: int, scripts: int, template: str = "qwen_answer") -> Iterator[str]:
+    """Everything the world says about so many training scripts, as it will be written down.
+
+    The words of storyboards are told often enough to be pieces of their own.
+    """
+    words = "".join(f" {word}" for word in (*BACKGROUNDS, *COLOURS, *SHAPES, *SIZES, "dot"))
+    for number in range(scripts):
+        script = write_script(seed, "train", number)
+        turns = [*captions(script), *all_turns(script, seed, most=3), *map(multiple_choice, ask(script, seed, most=3))]
+        for question, answer in turns:
+            yield render((Turn("user", question), Turn("assistant", answer)), TEMPLATES[template])
+        yield words
 
 
 def train_tokenizer(texts: Iterable[str], vocab: int) -> str:

@@ -1,0 +1,67 @@
+"""Made sources: shapes that the stages expect, an order that resumes, errors before work starts."""
+
+import numpy as np
+import pytest
+
+from vidlmm.configs import load_config
+from vidlmm.quickstart.base import BASE
+from vidlmm.quickstart.sources import open_source
+from vidlmm.spec import SYSTEMS
+from vidlmm.train.errors import RunError
+from vidlmm.train.objectives import check_arrays
+from vidlmm.train.sources import SourceContext
+from vidlmm.train.stage import stage_from_config
+
+SETTINGS = {"workers": 0, "threads": 1, "ahead": 1, "bad_share": 0.01, "cache": ""}
+
+
+def context(stage_config, **changes):
+    stage = stage_from_config({**dict(stage_config.items()), **changes})
+    return SourceContext(stage, SYSTEMS["quickstart"], BASE / "tokenizer.json", 3, SETTINGS)
+
+
+def small(number: int):
+    stage = load_config("quickstart_base", []).stages[number]
+    stage.batch.rows = 8 if number == 0 else 2
+    stage.batch.frames = 8 if number == 0 else 16
+    return stage
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_batches_have_the_shapes_of_their_stage_and_go_on_after_a_stop(number):
+    made = context(small(number))
+    source = open_source(made)
+    first, second = next(source), next(source)
+    check_arrays(made.stage, first.arrays)
+    position = None
+    source.close()
+    again = open_source(made)
+    next(again)
+    position = again.state()
+    again.close()
+    resumed = open_source(made)
+    resumed.restore(position)
+    third = next(resumed)
+    resumed.close()
+    assert third.ids == second.ids != first.ids
+    for name, array in second.arrays.items():
+        assert np.array_equal(third.arrays[name], array)
+
+
+def test_a_source_serves_its_own_objective_only():
+    with pytest.raises(RunError, match="serves objective 'siglip', not 'boards'"):
+        open_source(context(small(0), objective="boards"))
+
+
+def test_stills_come_in_whole_groups():
+    stage = small(0)
+    stage.batch.rows = stage.batch.frames = 12
+    with pytest.raises(RunError, match="groups of 8"):
+        open_source(context(stage))
+
+
+def test_other_kinds_are_read_from_files():
+    stage = small(1)
+    stage.objective, stage.source.kind = "sft", "lava"
+    with pytest.raises(RunError, match="'lava'"):
+        open_source(context(stage))

@@ -1,0 +1,1 @@
+"""The main job at laptop size: a world of clips, base weights, two training stages, an evaluation, a report."""

@@ -1,0 +1,164 @@
+"""The main job from nothing to a report: world, training, evaluation, page. Every part goes on where it stopped."""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from vidlmm.checkpoint.files import write_atomic
+from vidlmm.configs import load_config
+from vidlmm.evals.questions import read_questions
+from vidlmm.evals.run import evaluate
+from vidlmm.evals.score import Scores
+from vidlmm.evals.table import format_table
+from vidlmm.quickstart.page import write_page
+from vidlmm.quickstart.sources import open_source
+from vidlmm.train.loop import train
+from vidlmm.world.dataset import make_world
+
+REPORT = "report"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything. counts: clips by split. most: questions of a type a clip. steps: of each stage;
+    None leaves the config's. limit: held-out questions that are asked; None asks all."""
+
+    counts: Mapping[str, int]
+    most: int = 3
+    steps: tuple[int, ...] | None = None
+    limit: int | None = None
+
+
+FULL = Size({"train": 720, "heldout": 72})
+# Every part of the way in a minute or two; nothing is learned in it.
+SMOKE = Size({"train": 16, "heldout": 4}, most=1, steps=(2, 3), limit=12)
+
+
+def quickstart(workdir: str | Path, *, smoke: bool = False, seed: int = 0, overrides: tuple[str, ...] = ()) -> Path:
+    """Make a world of clips, train on it in two stages, evaluate on held-out clips, write a report.
+
+    The same call again goes on where it was stopped, and only says so where everything is done.
+
+    Args:
+        workdir: the RUN folder; world and report lie in it.
+        smoke: the shortest form of everything.
+        seed: videos, order and sampling follow from it.
+        overrides: "--config.a.b=c" settings on configs/quickstart.py.
+
+    Returns:
+        The report's page.
+
+    Raises:
+        OSError: the folder cannot be written. What `train` and `evaluate` raise.
+    """
+    folder, size = Path(workdir), SMOKE if smoke else FULL
+    config = configure(folder, size, seed, overrides)
+    clock = Clock(folder / "seconds.json")
+    world = folder / "world"
+    with clock.part("1/4", "making the videos", "videos"):
+        _world(world, size, seed)
+    with clock.part("2/4", "training in two stages", "training"):
+        run = train(config, folder, open_source)
+    with clock.part("3/4", "asking about held-out videos, with and without their frames", "evaluation"):
+        scores = _evaluate(run.folder, world, size, seed)
+    print(format_table(scores))
+    with clock.part("4/4", "writing the report", "report"):
+        page = write_page(
+            folder / REPORT,
+            run.folder,
+            scores,
+            seed=seed,
+            commands=next_commands(folder, world),
+            seconds=clock.seconds,
+            memory_gb=peak_memory_gb(),
+        )
+    print(f"\nDone in {sum(clock.seconds.values()) / 60:.1f} minutes. The report: {page}\n\nTry next:\n")
+    for about, command in next_commands(folder, world):
+        print(f"  # {about}\n  {command}\n")
+    return page
+
+
+def configure(folder: Path, size: Size, seed: int, overrides: tuple[str, ...] = ()) -> ConfigDict:
+    """configs/quickstart.py on the world that stands (or will stand) in `folder`."""
+    config = load_config("quickstart", overrides)
+    config.seed = seed
+    config.data.cache = str(folder / "frames")
+    for number, stage in enumerate(config.stages):
+        stage.source.path = str(folder / "world" / ("train_cap.json" if stage.name == "align" else "train_all.json"))
+        if size.steps is not None:
+            stage.steps = size.steps[number]
+    return config
+
+
+def next_commands(folder: Path, world: Path) -> tuple[tuple[str, str], ...]:
+    """What to do next, and the command for it."""
+    clip = next(iter(sorted((world / "clips").glob("heldout-*.mp4"))))
+    return (
+        ("Ask about a video, one of these or your own", f'vidlmm chat {folder} --video {clip} "Describe the video."'),
+        ("Have a conversation about it", f"vidlmm chat {folder} --video {clip}"),
+        ("See a training sample, trained tokens coloured", f"vidlmm data show {folder} --data {world}/train_mc.json"),
+        ("Evaluate on open questions instead", f"vidlmm eval {folder} --data {world}/heldout_oe.json"),
+        ("Do it all again with other videos", f"vidlmm quickstart --workdir {folder}-1 --seed 1"),
+    )
+
+
+def peak_memory_gb() -> float:
+    """The most memory this process has held, in GB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+class Clock:
+    """Seconds that each part took, over all calls; kept in a file so that a stopped run counts whole."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.is_file() else {}
+
+    @contextmanager
+    def part(self, number: str, says: str, name: str) -> Iterator[None]:
+        """Announce a part, and add what it takes to its seconds."""
+        print(f"[{number}] {says}", file=sys.stderr, flush=True)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 1)
+            if self._path.parent.is_dir():
+                write_atomic(self._path, json.dumps(self.seconds) + "\n")
+
+
+def _world(world: Path, size: Size, seed: int) -> None:
+    made = world / "scripts.json"
+    if made.is_file():
+        return
+    total = sum(size.counts.values())
+    with tqdm(total=total, unit="video", disable=None) as bar:
+        make_world(world, size.counts, seed, workers=min(2, os.cpu_count() or 1), most=size.most, on_clip=_counter(bar))
+
+
+def _evaluate(run: Path, world: Path, size: Size, seed: int) -> Scores:
+    data = world / "heldout_mc.json"
+    asked = len(read_questions(data))
+    with tqdm(total=min(asked, size.limit or asked), unit="question", disable=None) as bar:
+        return evaluate(
+            run, data, training=world / "train_mc.json", limit=size.limit, seed=seed, progress=_counter(bar)
+        )
+
+
+def _counter(bar: Any) -> Callable[[int, int], None]:
+    def count(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return count

@@ -1,0 +1,131 @@
+"""Sources that are made and not read: the world's stills and storyboards, beside those of vidlmm.train."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vidlmm.data.order import FixedOrder
+from vidlmm.data.stream import Arrays, Reading, Stream
+from vidlmm.data.stream import Source as Drawn
+from vidlmm.layout import assemble
+from vidlmm.media.pixels import fit_frame
+from vidlmm.quickstart.boards import Board, Boards
+from vidlmm.spec import PixelSpec
+from vidlmm.text import load_tokenizer
+from vidlmm.text.tokenizer import Tokenizer
+from vidlmm.train.errors import RunError
+from vidlmm.train.open_source import open_source as open_read_source
+from vidlmm.train.sources import Item, Source, SourceContext
+from vidlmm.world.stills import GROUP, still
+
+# Examples of one "epoch" of an endless supply.
+_SUPPLY = 2**31
+
+
+def open_source(context: SourceContext) -> Source:
+    """ "world_stills": captioned stills (objective "siglip"); "world_boards": storyboards (objective "boards");
+    every other kind is read from files, see `vidlmm.train.open_source`.
+
+    Raises:
+        RunError: the stage's objective cannot use the source.
+    """
+    stage, kind = context.stage, context.stage.source_dict.get("kind")
+    made = {"world_stills": ("siglip", _stills), "world_boards": ("boards", _boards)}
+    if kind not in made:
+        return open_read_source(context)
+    objective, make = made[kind]
+    if stage.objective != objective:
+        raise RunError(f"stage {stage.name!r}: source {kind!r} serves objective {objective!r}, not {stage.objective!r}")
+    return make(context)
+
+
+class MadeSource:
+    """A stream of made examples as a Source of vidlmm.train."""
+
+    def __init__(self, drawn: Drawn[Any], order: FixedOrder, reading: Reading):
+        self._stream = Stream(drawn, order, reading)
+        self._order = order
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        arrays = next(self._stream)
+        batch = self._stream.state()["batch"] - 1
+        return Item(arrays, tuple(str(index) for index in self._order.draws(batch)))
+
+    def batches_an_epoch(self) -> float:
+        return self._order.records / self._order.batch
+
+    def state(self) -> dict[str, Any]:
+        return self._stream.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._stream.restore(state)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _made(
+    context: SourceContext, example: Callable[[int], Any], collate: Callable[[Sequence[Any]], Arrays], batch: int
+):
+    settings = context.settings
+    reading = Reading(settings["workers"], settings["threads"], max(settings["ahead"], settings["threads"]))
+    order = FixedOrder(_SUPPLY, batch, context.seed, shuffle=False, content=str(context.stage.source_dict["kind"]))
+    return MadeSource(Drawn(example, collate, lambda index: (str(index), f"example {index}")), order, reading)
+
+
+def _stills(context: SourceContext) -> Source:
+    stage = context.stage
+    if stage.rows % GROUP:
+        raise RunError(f"stage {stage.name!r}: batch.rows is {stage.rows}; stills come in groups of {GROUP}")
+    maker = _StillMaker(load_tokenizer(context.tokenizer), context.spec.pixels, stage.length, context.seed)
+    return _made(context, maker.example, maker.collate, stage.rows // GROUP)
+
+
+def _boards(context: SourceContext) -> Source:
+    stage = context.stage
+    forms = tuple(stage.source_dict["forms"])
+    boards = Boards(context.spec, load_tokenizer(context.tokenizer), stage.length, context.seed, forms)
+    maker = _BoardMaker(boards, stage.rows, stage.length, stage.frames)
+    return _made(context, boards, maker.collate, stage.rows)
+
+
+class _StillMaker:
+    """Groups of captioned stills as the tower will see frames, and batches of them."""
+
+    def __init__(self, tokenizer: Tokenizer, pixels: PixelSpec, length: int, seed: int):
+        self._tokenizer, self._pixels, self._length, self._seed = tokenizer, pixels, length, seed
+
+    def example(self, group: int) -> list[tuple[np.ndarray, list[int]]]:
+        pairs = [still(self._seed, group * GROUP + n) for n in range(GROUP)]
+        return [(fit_frame(p, self._pixels), self._tokenizer.encode(c)[: self._length]) for p, c in pairs]
+
+    def collate(self, groups: Sequence[list[tuple[np.ndarray, list[int]]]]) -> Arrays:
+        pairs = [pair for group in groups for pair in group]
+        ids = np.zeros((len(pairs), self._length), np.int32)
+        for number, (_, tokens) in enumerate(pairs):
+            ids[number, : len(tokens)] = tokens
+        lengths = np.array([len(tokens) for _, tokens in pairs], np.int32)
+        return {"frames": np.stack([frame for frame, _ in pairs]), "ids": ids, "lengths": lengths}
+
+
+class _BoardMaker:
+    """Batches of storyboards: a batch's arrays with words in the place of frames."""
+
+    def __init__(self, boards: Boards, rows: int, length: int, frames: int):
+        self._boards, self._rows, self._length, self._frames = boards, rows, length, frames
+
+    def collate(self, boards: Sequence[Board]) -> Arrays:
+        grids = self._boards.spec.grids
+        empty = [np.zeros((board.row.frames, 1, 1, 3), np.uint8) for board in boards]
+        pairs = list(zip([board.row for board in boards], empty, strict=True))
+        arrays = assemble(pairs, self._rows, self._length, self._frames, grids).arrays()
+        words = np.concatenate([board.words for board in boards])
+        cells = grids[0] ** 2
+        if len(words) < self._frames * cells:
+            words = np.pad(words, [(0, self._frames * cells - len(words)), (0, 0)], constant_values=-1)
+        del arrays["frames"]
+        return arrays | {"words": words}
