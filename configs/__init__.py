@@ -205,7 +205,7 @@ def _typed(text: str, present: Any, key: str) -> Any:
 def _literal(text: str) -> Any:
     """A Python literal, or the text itself where it is none."""
     try:
-        return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
+        return ast.literal_eval({"true": "True", "false": "False"}.get(text.lower(), text))
     except (ValueError, SyntaxError):
         return text
 

@@ -1,6 +1,6 @@
 """LLaVA-Video 72B as the paper has it: V=(64, 729, 3, 2), SlowFast.
 
-    vidlmm train --config configs/llava_video_72b.py --workdir runs/llava_video_72b
+vidlmm train --config configs/llava_video_72b.py --workdir runs/llava_video_72b
 """
 
 from ml_collections import ConfigDict

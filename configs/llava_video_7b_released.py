@@ -1,6 +1,6 @@
 """LLaVA-Video 7B as the public script and checkpoint have it: bilinear pooling, a newline a grid row.
 
-    vidlmm train --config configs/llava_video_7b_released.py --workdir runs/llava_video_7b_released
+vidlmm train --config configs/llava_video_7b_released.py --workdir runs/llava_video_7b_released
 """
 
 from ml_collections import ConfigDict

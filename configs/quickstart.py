@@ -41,12 +41,17 @@ def get_config() -> ConfigDict:
 
 def align() -> ConfigDict:
     """The connector learns to speak the decoder's language; tower and decoder stay as they came."""
-    return stage(name="align", trainable=("connector",), lr=3e-3, steps=100)
+    s = stage(name="align", trainable=("connector",), lr=3e-3, steps=140)
+    s.batch = ConfigDict({"rows": 8, "length": 400, "frames": 64})
+    return s
 
 
 def instruct() -> ConfigDict:
-    """Everything learns; the tower more slowly, so that it does not forget (LLaVA-Video: a fifth of the rate)."""
-    return stage(name="instruct", trainable=("tower", "connector", "decoder"), lr=1e-3, steps=700, tower=2e-4)
+    """Connector and decoder learn to answer. The tower stays: its backward pass would cost more than it brings."""
+    s = stage(name="instruct", trainable=("connector", "decoder"), lr=1e-3, steps=240)
+    s.rates = ConfigDict({"decoder": 5e-4})
+    s.batch = ConfigDict({"rows": 6, "length": 640, "frames": 48})
+    return s
 
 
 def stage(name: str, trainable: tuple[str, ...], lr: float, steps: int, tower: float | None = None) -> ConfigDict:

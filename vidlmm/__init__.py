@@ -8,6 +8,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vidlmm.api import Model as Model
+    from vidlmm.api import load as load
     from vidlmm.configs import load_config as load_config
     from vidlmm.media.errors import MediaError as MediaError
     from vidlmm.media.index import VideoInfo as VideoInfo
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
 # public name -> module that defines it
 _HOME = {
     "MediaError": "vidlmm.media.errors",
+    "Model": "vidlmm.api",
     "ModelSpec": "vidlmm.spec",
     "SYSTEMS": "vidlmm.spec",
     "VideoInfo": "vidlmm.media.index",
     "VideoLM": "vidlmm.models.video_lm",
+    "load": "vidlmm.api",
     "load_config": "vidlmm.configs",
     "load_image": "vidlmm.media.video",
     "load_video": "vidlmm.media.video",

@@ -41,10 +41,10 @@ def test_more_questions_about_the_same_clips_are_no_more_evidence() -> None:
 def test_coverage_of_a_known_share() -> None:
     rng = np.random.default_rng(0)
     held = 0
-    for trial in range(100):
+    for trial in range(60):
         found = share((rng.random(60) < 0.7).astype(float).tolist(), range(60), seed=trial)
         held += found.low <= 0.7 <= found.high
-    assert 88 <= held <= 100
+    assert 52 <= held <= 60
 
 
 def test_all_right_is_not_certain() -> None:

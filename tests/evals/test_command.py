@@ -67,7 +67,7 @@ def test_some_questions_with_a_training_majority(run, data, clips, tmp_path, cap
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"run": "nowhere"}, "is not a run"),
+        ({"run": "nowhere"}, "spec.json"),
         ({"data": "nowhere.json"}, "no such annotation file"),
         ({"clips": "nowhere"}, "media files are missing"),
     ],

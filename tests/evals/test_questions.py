@@ -8,6 +8,9 @@ import pytest
 from vidlmm.data.errors import DataError
 from vidlmm.data.records import read_records
 from vidlmm.evals.questions import fingerprint, questions_of, read_questions, select, shown_options
+from vidlmm.world import dataset as world
+from vidlmm.world.questions import ask
+from vidlmm.world.script import write_script
 
 from .cases import ASK, multiple_choice, open_question, row, write
 
@@ -40,6 +43,22 @@ def test_released_rows_need_no_list(tmp_path: Path) -> None:
     assert (second.kind, second.truth, second.options) == ("open", "It stops.", ())
 
 
+def test_the_generated_world_is_read(tmp_path: Path) -> None:
+    """Its files, of both kinds, give back every truth that the scripts know."""
+    scripts = [write_script(3, "heldout", number) for number in range(6)]
+    for kind, form in (("mc", world.multiple_choice), ("oe", world.open_ended)):
+        asked = {script.id: ask(script, 3) for script in scripts}
+        rows = [world.row(script, kind, [form(q) for q in asked[script.id]], asked[script.id]) for script in scripts]
+        questions = read_questions(write(tmp_path / f"{kind}.json", *rows))
+        truths = [q for script in scripts for q in asked[script.id]]
+        assert len(questions) == len(truths) > 40
+        for question, known in zip(questions, truths, strict=True):
+            assert (question.truth_text, question.type, question.motion) == (known.answer, known.type, known.motion)
+            assert question.stem == known.question
+            assert question.truth == (known.letter if kind == "mc" else known.answer)
+            assert question.options == (known.options if kind == "mc" else ())
+
+
 @pytest.mark.parametrize(
     ("text", "options"),
     [
@@ -64,6 +83,7 @@ def test_shown_options(text: str, options: tuple[str, ...]) -> None:
         ([{"kind": "essay"}, None], "'essay'"),
         ([{"speed": 1}, None], "unknown fields"),
         ([{"options": ["left", "up"], "answer": "up"}, None], "lists the options"),
+        ([None, {"kind": "multiple_choice", "options": ["a ball", "a box"], "answer": "a ball"}], "lists the options"),
         ([{"answer": "down"}, None], "none of the options"),
     ],
 )

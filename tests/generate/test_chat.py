@@ -50,7 +50,7 @@ def chat() -> Chat:
 def ask_over_pipe(chat: Chat, text: str) -> list[str]:
     out = io.StringIO()
     talk(chat, None, io.StringIO(text), out, io.StringIO())
-    return out.getvalue().splitlines()
+    return out.getvalue().split("\n")[:-1]  # an answer of random weights may hold any other control character
 
 
 class Terminal(io.StringIO):
@@ -156,7 +156,7 @@ def test_the_command_answers_and_python_agrees(folder, capsys):
 def test_the_command_reads_questions_from_a_pipe(folder, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("Why?\nReally?\n"))
     assert cli.main(["chat", str(folder / "run"), "--max-new-tokens", "6"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert capsys.readouterr().out.count("\n") == 2
 
 
 def test_several_files_are_shown_in_the_order_of_the_command(folder, monkeypatch):
@@ -196,7 +196,8 @@ def test_a_failure_is_one_line_and_exit_1(folder, arguments, says, capsys, monke
 
 def test_a_run_that_is_missing_or_unfinished_is_one_clear_line(folder, tmp_path, capsys):
     assert cli.main(["chat", str(tmp_path / "none"), "Why?"]) == 1
-    assert "is not a run" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "no spec.json" in err and err.count("\n") == 1
     begin_run(tmp_path / "begun", {}, tiny.SPEC, tiny.TOKENIZER / "tokenizer.json")
     assert cli.main(["chat", str(tmp_path / "begun"), "Why?"]) == 1
     assert "is not finished" in capsys.readouterr().err

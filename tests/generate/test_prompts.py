@@ -35,7 +35,7 @@ def image() -> Shown:
 
 def text_of(prompt) -> str:
     """The prompt's text, `*` where media stand."""
-    ids = [id if table == Table.TEXT else -1 for table, id in zip(prompt.row.table, prompt.row.row, strict=True)]
+    ids = np.where(prompt.row.table == Table.TEXT, prompt.row.row, -1).tolist()
     parts, run = "", []
     for id in [*ids, None]:
         if id is None or id < 0:
@@ -126,7 +126,7 @@ def test_a_medium_that_is_not_there_or_of_no_kind_is_refused(tmp_path: Path):
     with pytest.raises(MediaError, match="missing"):
         show("video", tmp_path / "no.mp4", TOLD)
     with pytest.raises(ValueError, match="got 'sound'"):
-        show("sound", tmp_path / "no.wav", TOLD)  # type: ignore[arg-type]
+        show("sound", tmp_path / "no.wav", TOLD)
 
 
 def test_the_template_decides_about_tags():

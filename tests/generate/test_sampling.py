@@ -1,6 +1,7 @@
 """The choice of a token: its distribution, and what its random number depends on."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,21 +11,21 @@ from vidlmm.generate.sampling import choose, nucleus, stream_key, uniforms
 SHARES = np.array([0.05, 0.4, 0.25, 0.2, 0.1], np.float32)
 SCORES = np.log(SHARES) + 3
 
-f32 = np.float32
+
+def f32(values) -> jax.Array:
+    return jnp.asarray(values, jnp.float32)
 
 
 def shares_drawn(temperature: float, top_p: float, draws: int = 1000) -> np.ndarray:
     """How often each token is chosen when the drawn number runs evenly over [0, 1)."""
-    even = ((np.arange(draws) + 0.5) / draws).astype(f32)
-    tokens = choose(np.tile(SCORES, (draws, 1)), even, f32(temperature), f32(top_p))
+    even = f32((np.arange(draws) + 0.5) / draws)
+    tokens = choose(f32(np.tile(SCORES, (draws, 1))), even, f32(temperature), f32(top_p))
     return np.bincount(np.asarray(tokens), minlength=len(SCORES)) / draws
 
 
-@pytest.fixture(autouse=True)
-def _numpy_arguments(monkeypatch):
-    """Arrays of numpy are handed over through jit, as the programs do."""
-    for name in ("choose", "nucleus", "uniforms"):
-        monkeypatch.setitem(globals(), name, jax.jit(globals()[name]))
+def numbers(seed: int, keys, places) -> list[float]:
+    found = uniforms(jnp.asarray(seed, jnp.uint32), jnp.asarray(np.stack(keys)), jnp.asarray(places, jnp.int32))
+    return np.asarray(found).tolist()
 
 
 @pytest.mark.parametrize(
@@ -69,46 +70,41 @@ def test_top_p_draws_from_the_smallest_set_that_reaches_it(top_p, kept):
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
 @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.95, 1.0])
 def test_the_kept_mass_reaches_top_p_and_no_token_could_be_left_out(temperature, top_p):
-    scores = np.random.default_rng(7).normal(0, 3, (32, 50)).astype(f32)
+    scores = f32(np.random.default_rng(7).normal(0, 3, (32, 50)))
     order, share = map(np.asarray, nucleus(scores, f32(temperature), f32(top_p)))
     assert all(sorted(row) == list(range(50)) for row in order.tolist())
     mass = share.sum(axis=-1)
     assert (mass >= top_p - 1e-5).all() and (mass <= 1 + 1e-5).all()
     least = np.where(share > 0, share, 2).min(axis=-1)
     assert (mass - least < top_p + 1e-5).all()
-    likelier = np.take_along_axis(scores, order, axis=-1)
+    likelier = np.take_along_axis(np.asarray(scores), order, axis=-1)
     assert (np.diff(likelier, axis=-1) <= 0).all()
 
 
 def test_the_coldest_temperature_gives_numbers_with_any_scores():
-    scores = np.array([[-3e38, 3e38, 0, 1e30]], f32)
+    scores = f32([[-3e38, 3e38, 0, 1e30]])
     assert choose(scores, f32([0.99]), f32(1e-4), f32(1)).tolist() == [1]
 
 
 def test_the_last_number_below_1_takes_a_token_that_is_kept():
-    below = np.nextafter(f32(1), f32(0))
+    below = np.nextafter(np.float32(1), np.float32(0))
     for top_p, rarest in ((0.3, 1), (0.5, 2), (0.8, 3), (1.0, 0)):
-        assert choose(SCORES[None], f32([below]), f32(1), f32(top_p)).tolist() == [rarest]
+        assert choose(f32(SCORES[None]), f32([below]), f32(1), f32(top_p)).tolist() == [rarest]
 
 
 def test_a_number_depends_on_seed_id_sample_and_place_alone():
-    keys = np.stack([stream_key("a", 0), stream_key("b", 0), stream_key("a", 1)])
-    places = np.array([0, 5, 9], np.int32)
-    first = np.asarray(uniforms(np.uint32(3), keys, places))
-    turned = np.asarray(uniforms(np.uint32(3), keys[::-1], places[::-1]))
-    np.testing.assert_array_equal(first, turned[::-1])
-    assert ((first >= 0) & (first < 1)).all()
+    keys = [stream_key("a", 0), stream_key("b", 0), stream_key("a", 1)]
+    first = numbers(3, keys, [0, 5, 9])
+    assert numbers(3, keys[::-1], [9, 5, 0]) == first[::-1]
+    assert all(0 <= number < 1 for number in first)
 
 
 def test_each_of_seed_id_sample_and_place_changes_the_number():
-    keys = np.stack([stream_key("a", 0), stream_key("b", 0), stream_key("a", 1), stream_key("a", 0)])
-    numbers = np.asarray(uniforms(np.uint32(3), keys, np.array([0, 0, 0, 1], np.int32))).tolist()
-    other = np.asarray(uniforms(np.uint32(4), keys[:1], np.zeros(1, np.int32))).tolist()
-    assert len({*numbers, *other}) == 5
+    keys = [stream_key("a", 0), stream_key("b", 0), stream_key("a", 1), stream_key("a", 0)]
+    assert len({*numbers(3, keys, [0, 0, 0, 1]), *numbers(4, keys, [0, 0, 0, 1])}) == 8
 
 
 def test_numbers_are_spread_evenly():
-    keys = np.stack([stream_key(str(i), 0) for i in range(2000)])
-    numbers = np.asarray(uniforms(np.uint32(0), keys, np.zeros(2000, np.int32)))
-    counts = np.histogram(numbers, bins=10, range=(0, 1))[0]
+    found = numbers(0, [stream_key(str(i), 0) for i in range(2000)], np.zeros(2000))
+    counts = np.histogram(found, bins=10, range=(0, 1))[0]
     assert counts.min() > 140 and counts.max() < 260

@@ -59,12 +59,19 @@ def prompt(seed: int, frames: int = 4, **changes) -> Prompt:
     return make_prompt(turns, media, SPEC, tokenizer(), **{"id": f"q{seed}", **changes})
 
 
-def next_scores(asked: Prompt, ids: list[int]) -> np.ndarray:
-    """Scores of the token after `ids`, by the whole model on the whole sequence at once."""
-    row, count = asked.row, len(ids)
-    table = jnp.concatenate([row.table, np.ones(count, np.int32)])[None]
-    places = jnp.concatenate([row.row, np.array(ids, np.int32)])[None]
+def forced_choices(asked: Prompt, ids: tuple[int, ...]) -> list[int]:
+    """The likeliest token at each place of an answer, by the whole model on the whole sequence at once."""
+    table = jnp.concatenate([asked.row.table, np.ones(len(ids), np.int32)])[None]
+    places = jnp.concatenate([asked.row.row, np.array(ids, np.int32)])[None]
     position = jnp.arange(table.shape[1], dtype=jnp.int32)[None]
     one, none, weight = jnp.ones_like(position), jnp.zeros_like(position), jnp.zeros(position.shape)
-    whole = Batch(jnp.asarray(asked.frames), table, places, position, one, none, none, weight)
-    return np.asarray(model().logits(model().hidden(whole)[0, -1]))
+    graph, params = nnx.split(model())
+
+    @jax.jit
+    def scores(params, frames):
+        whole = nnx.merge(graph, params)
+        hidden = whole.hidden(Batch(frames, table, places, position, one, none, none, weight))  # type: ignore[arg-type]
+        return whole.logits(hidden[0, len(asked.row) - 1 : -1])
+
+    found = np.asarray(scores(params, asked.frames))[:, : tokenizer().vocab_size]
+    return found.argmax(axis=-1).tolist()

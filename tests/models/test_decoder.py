@@ -1,5 +1,7 @@
 """The decoder's promises: order, packing, trees, cache, depth, precision, gradients."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +34,7 @@ def run(decoder: Decoder, tokens: jax.Array, *where: jax.Array) -> np.ndarray:
 def test_a_layer_that_adds_nothing_changes_nothing():
     """Depth is one axis: three layers of which the last adds zero are the first two."""
     deep = tiny_model(layers=3).decoder
-    params = nnx.state(deep)
+    params: Any = nnx.state(deep)
     for name in ("out", "down"):
         params["layers"][name][...] = params["layers"][name][...].at[2].set(0)
     nnx.update(deep, params)

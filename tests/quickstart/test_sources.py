@@ -1,5 +1,7 @@
 """Made sources: shapes that the stages expect, an order that resumes, errors before work starts."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from vidlmm.quickstart.sources import open_source
 from vidlmm.spec import SYSTEMS
 from vidlmm.train.errors import RunError
 from vidlmm.train.objectives import check_arrays
+from vidlmm.train.setup import plain
 from vidlmm.train.sources import SourceContext
 from vidlmm.train.stage import stage_from_config
 
@@ -16,12 +19,13 @@ SETTINGS = {"workers": 0, "threads": 1, "ahead": 1, "bad_share": 0.01, "cache": 
 
 
 def context(stage_config, **changes):
-    stage = stage_from_config({**dict(stage_config.items()), **changes})
+    stage = stage_from_config({**plain(stage_config), **changes})
     return SourceContext(stage, SYSTEMS["quickstart"], BASE / "tokenizer.json", 3, SETTINGS)
 
 
-def small(number: int):
-    stage = load_config("quickstart_base", []).stages[number]
+def small(number: int) -> Any:
+    config: Any = load_config("quickstart_base", [])
+    stage = config.stages[number]
     stage.batch.rows = 8 if number == 0 else 2
     stage.batch.frames = 8 if number == 0 else 16
     return stage
@@ -48,13 +52,23 @@ def test_batches_have_the_shapes_of_their_stage_and_go_on_after_a_stop(number):
         assert np.array_equal(third.arrays[name], array)
 
 
+def test_captioned_stills_feed_the_plain_siglip_objective():
+    stage = small(0)
+    stage.objective, stage.source.kind, stage.batch.length = "siglip", "world_stills", 48
+    made = context(stage)
+    source = open_source(made)
+    check_arrays(made.stage, next(source).arrays)
+    source.close()
+
+
 def test_a_source_serves_its_own_objective_only():
-    with pytest.raises(RunError, match="serves objective 'siglip', not 'boards'"):
+    with pytest.raises(RunError, match="serves objective 'cells', not 'boards'"):
         open_source(context(small(0), objective="boards"))
 
 
 def test_stills_come_in_whole_groups():
     stage = small(0)
+    stage.objective, stage.source.kind = "siglip", "world_stills"
     stage.batch.rows = stage.batch.frames = 12
     with pytest.raises(RunError, match="groups of 8"):
         open_source(context(stage))

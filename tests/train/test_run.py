@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
 
 from tests.train import toy
 from vidlmm.checkpoint.run import Run, RunFolderError, load_model, load_run
 from vidlmm.checkpoint.store import CheckpointError
-from vidlmm.checkpoint.weights import read_weights
+from vidlmm.checkpoint.weights import WeightsError, read_weights, save_weights
 from vidlmm.train.errors import RunError, RunInterrupted
 from vidlmm.train.loop import train
 from vidlmm.train.metrics import MetricsWriter, read_metrics
@@ -36,15 +36,6 @@ def said(config: dict[str, Any], workdir: Path, factory: Any = toy.ToySource) ->
     stream = io.StringIO()
     train(config, workdir, factory, progress=Progress(stream))
     return stream.getvalue()
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, compile_cache: Path) -> Path:
-    """An uninterrupted run, which others are compared with."""
-    folder = tmp_path_factory.mktemp("whole")
-    os.environ["VIDLMM_CACHE"] = str(compile_cache)
-    train(toy.config(tokenizer=toy.tokenizer(folder)), folder / "run", toy.ToySource, progress=Progress(io.StringIO()))
-    return folder / "run"
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -250,20 +241,27 @@ def test_steps_follow_from_epochs(tmp_path: Path, tokenizer: str) -> None:
 
 
 def test_tower_then_decoder_make_a_base_to_begin_with(tmp_path: Path, tokenizer: str) -> None:
-    """quickstart_base in small: each stage trains its part, and `base:` brings both parts back."""
-    from vidlmm.checkpoint.run import export_base
-
+    """quickstart_base in small: each stage trains its part, and `base:` brings the parts back, the rest is fresh."""
     config = toy.config(toy.pair_stage("tower"), toy.text_stage("decoder"), tokenizer=tokenizer)
     said(config, tmp_path / "base_run")
-    files = export_base(tmp_path / "base_run", tmp_path / "base")
-    assert sorted(file.name for file in files) == ["decoder.safetensors", "tokenizer.json", "tower.safetensors"]
-    still = toy.stage("s", steps=1, trainable=("connector",))
-    said(toy.config(still, tokenizer=tokenizer, init=f"base:{tmp_path / 'base'}"), tmp_path / "run")
     _, _, base = load_run(tmp_path / "base_run")
+    (tmp_path / "base").mkdir()
+    newline = np.arange(32, dtype=np.float32)
+    for part in ("tower", "decoder"):
+        own = {name: value for name, value in base.items() if name.startswith(part + ".")}
+        save_weights(tmp_path / "base" / f"{part}.safetensors", own, "bfloat16")
+    save_weights(tmp_path / "base" / "connector.safetensors", {"connector.newline": newline})
+    still = toy.stage("s", steps=1, trainable=("connector",), lr=0.0)
+    said(toy.config(still, tokenizer=tokenizer, init=f"base:{tmp_path / 'base'}"), tmp_path / "run")
     _, _, after = load_run(tmp_path / "run")
-    for name in base:
-        same = np.array_equal(np.asarray(base[name].astype("bfloat16").astype("float32")), np.asarray(after[name]))
-        assert same is not name.startswith("connector.fc") or name.endswith("bias"), name
+    assert np.array_equal(after["connector.newline"], newline)
+    assert float(np.abs(after["connector.fc1"]).sum()) > 0
+    for name in [name for name in base if not name.startswith("connector.")]:
+        stored = np.asarray(base[name]).astype("bfloat16").astype("float32")
+        assert np.array_equal(stored, np.asarray(after[name])), name
+    save_weights(tmp_path / "base" / "tower.safetensors", {"tower.patch": newline})
+    with pytest.raises(WeightsError, match=r"missing tower\.layers.*misshapen tower\.patch is \[32\]"):
+        said(toy.config(still, tokenizer=tokenizer, init=f"base:{tmp_path / 'base'}"), tmp_path / "other")
 
 
 def test_a_run_can_begin_with_another(whole: Path, tmp_path: Path, tokenizer: str) -> None:

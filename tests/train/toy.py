@@ -127,15 +127,16 @@ def _pairs(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {"frames": _frames(words, rng), "ids": ids, "lengths": np.ones(WORDS, np.int32)}
 
 
-def main(workdir: str, tokenizer_path: str, pause: str) -> int:
-    """Entry of the killed processes: the toy run with two stages."""
+def main(workdir: str, tokenizer_path: str, pause: str, data: str = "-1", fsdp: str = "1") -> int:
+    """Entry of processes that are killed or have several devices: the toy run with two stages."""
     from vidlmm.train.errors import RunError
     from vidlmm.train.loop import train
 
     slow = {"kind": "toy", "pause": float(pause)}
     stages = (stage("align", trainable=("connector",), source=slow), stage("all", source=slow))
+    mesh = {"data": int(data), "fsdp": int(fsdp)}
     try:
-        train(config(*stages, tokenizer=tokenizer_path), workdir, ToySource)
+        train(config(*stages, tokenizer=tokenizer_path, mesh=mesh), workdir, ToySource)
     except RunError as error:
         print(f"vidlmm: {error}", file=sys.stderr)
         return error.exit_code

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from vidlmm.world.captions import doing, level_1, level_2, level_3, still_caption, stretches
-from vidlmm.world.dataset import FULL_OPTION, LETTER_ONLY, all_turns, multiple_choice
+from vidlmm.world.dataset import FULL_OPTION, LETTER_ONLY, OPTION_TEXT, all_turns, multiple_choice
 from vidlmm.world.questions import TYPES, Question, ask
 from vidlmm.world.script import Script, Thing, write_script
 
@@ -96,10 +96,16 @@ def test_captions_of_a_known_scene():
     assert doing(script.things[0]) == "moves to the right"
 
 
-@pytest.mark.parametrize(("tail", "answer"), [(LETTER_ONLY, "B."), (FULL_OPTION, "B. up.")])
+@pytest.mark.parametrize(("tail", "answer"), [(LETTER_ONLY, "B."), (FULL_OPTION, "B. up."), (OPTION_TEXT, "up")])
 def test_multiple_choice_is_written_as_released(tail, answer):
     question = Question("Object Direction", "Which way?", "up", ("left", "up", "down"))
     assert multiple_choice(question, tail) == (f"Which way?\nA. left.\nB. up.\nC. down.\n{tail}", answer)
+
+
+@pytest.mark.parametrize(("form", "tail"), list(enumerate((LETTER_ONLY, FULL_OPTION, OPTION_TEXT), start=1)))
+def test_questions_take_the_form_that_is_asked_for(form, tail):
+    turns = all_turns(SCRIPTS[3], 0, 3, forms=tuple(float(form == n) for n in range(4)))
+    assert all(question.endswith(tail) for question, _ in turns[3:])
 
 
 def test_all_turns_begin_with_captions_and_repeat_no_question():

@@ -131,7 +131,7 @@ def load_run(folder: str | Path, dtype: Any = jnp.float32, shardings: Any = None
     """
     run = Run(Path(folder))
     if not run.spec.is_file():
-        raise RunFolderError(f"{folder} is not a run: it has no spec.json; give the --workdir of `vidlmm train`")
+        raise RunFolderError(f"{folder} is no run: it has no spec.json; give the --workdir of `vidlmm train`")
     if not run.weights.is_file():
         raise RunFolderError(f"the run {folder} is not finished; run its `vidlmm train` command again, it goes on")
     spec = from_json(run.spec.read_text())
@@ -151,38 +151,17 @@ def load_model(folder: str | Path, dtype: Any = jnp.float32, compute: Any = None
     return video_lm_skeleton(spec, dtype, dtype if compute is None else compute).model(params), tokenizer
 
 
-def export_base(folder: str | Path, into: str | Path, dtype: Any = jnp.bfloat16) -> list[Path]:
-    """Tower and decoder of a finished run as base weights, with its tokenizer; `init="base:INTO"` begins with them.
-
-    Returns:
-        The files written.
-
-    Raises:
-        RunFolderError, WeightsError: as `load_run`. OSError: `into` cannot be written.
-    """
-    _, tokenizer, params = load_run(folder)
-    into = Path(into)
-    into.mkdir(parents=True, exist_ok=True)
-    files = []
-    for part in ("tower", "decoder"):
-        own = {name: value for name, value in params.items() if name.startswith(part + ".")}
-        save_weights(into / f"{part}.safetensors", own, dtype)
-        files.append(into / f"{part}.safetensors")
-    return files + _copy_tokenizer(tokenizer, into)
-
-
 def video_lm_skeleton(spec: ModelSpec, param_dtype: Any = jnp.float32, dtype: Any = jnp.float32) -> Skeleton:
     """The structure of a VideoLM: names, shapes and dtypes of its parameters, nothing allocated."""
     return skeleton(lambda: VideoLM(spec, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=param_dtype))
 
 
-def _copy_tokenizer(tokenizer: Path, into: Path) -> list[Path]:
+def _copy_tokenizer(tokenizer: Path, into: Path) -> None:
     names = {tokenizer: "tokenizer.json" if tokenizer.suffix == ".json" else "tokenizer.model"}
     companions = (tokenizer.parent / name for name in TOKENIZER_COMPANIONS)
     names |= {path: path.name for path in companions if path.is_file()}
     for path, name in names.items():
         write_atomic(into / name, path.read_bytes())
-    return [into / name for name in names.values()]
 
 
 def _check_same(run: Run, config: Mapping[str, Any], free_keys: tuple[str, ...]) -> None:

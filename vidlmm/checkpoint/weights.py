@@ -37,7 +37,9 @@ def save_weights(path: str | Path, params: Mapping[str, Any], dtype: Any = None)
     arrays = {}
     for name in sorted(params):
         array = np.asarray(params[name])
-        arrays[name] = np.ascontiguousarray(array if dtype is None else array.astype(dtype))
+        arrays[name] = np.asarray(
+            array, array.dtype if dtype is None else dtype, order="C"
+        )  # a scalar keeps its shape ()
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         save_file(arrays, beside, metadata={"format": "vidlmm"})

@@ -23,9 +23,9 @@ VERBS = {
     "doctor": "what works on this machine: devices, versions, codecs, memory",
 }
 # An interrupted run of these goes on when the same command is given again.
-RESUMABLE = ("quickstart", "train")
+RESUMABLE = ("quickstart", "train", "eval")
 # These read a config; `--config.a.b=c` sets one of its fields.
-OVERRIDABLE = ("quickstart", "train")
+OVERRIDABLE = ("quickstart", "train", "eval")
 
 
 class Parser(argparse.ArgumentParser):

@@ -14,5 +14,5 @@ def run(args: argparse.Namespace) -> int:
     from vidlmm.quickstart.run import quickstart
 
     workdir = args.workdir or Path("runs", "quickstart-smoke" if args.smoke else "quickstart")
-    quickstart(workdir, smoke=args.smoke, seed=args.seed)
+    quickstart(workdir, smoke=args.smoke, seed=args.seed, overrides=tuple(args.overrides))
     return 0

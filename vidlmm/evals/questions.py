@@ -10,8 +10,8 @@ an extra list, an entry for each question-and-answer pair, null for a pair that 
                     "options": ["left", "right"], "answer": "right"}, null, ...]}
 
 `kind` is "multiple_choice" or "open"; `answer` is the true option's text, or the open answer. Every field has
-a default: without the list (as the released sets are) a question with lines "A. ...", "B. ..." is a
-multiple-choice one, its type is the row's source, and its truth is read from the row's answer.
+a default, and without the list (as the released sets are) all take it: a question that lists options
+("A. ...", a line each) is a multiple-choice one, its type is the row's source, its truth the row's answer.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from typing import Any, Literal
 from vidlmm.data.errors import DataError
 from vidlmm.data.records import TAG, MediaRef, Record, read_records
 from vidlmm.data.sample import blamed_on, split_rounds
-from vidlmm.evals.exact import equal
+from vidlmm.evals.exact import equal, normalise
 from vidlmm.evals.multiple_choice import LETTERS, parse_choice
 from vidlmm.text import Turn
 
@@ -166,11 +166,11 @@ def _notes(value: Any, count: int) -> list[Mapping[str, Any] | None]:
 def _question(record: Record, number: int, turns: Sequence[Turn], note: Mapping[str, Any]) -> EvalQuestion:
     asked, given = turns[-2].text, turns[-1].text.strip()
     listed = shown_options(asked)
-    options = tuple(str(option) for option in note.get("options") or listed)
-    kind = note.get("kind", "multiple_choice" if options else "open")
+    kind = note.get("kind", "multiple_choice" if listed else "open")
     if kind not in KINDS:
         raise ValueError(f"question {number} is of kind {kind!r}; known are {list(KINDS)}")
-    if kind == "multiple_choice" and listed != options:
+    options = tuple(str(option) for option in note.get("options") or listed) if kind == "multiple_choice" else ()
+    if kind == "multiple_choice" and (len(options) < 2 or [*map(normalise, listed)] != [*map(normalise, options)]):
         raise ValueError(
             f"question {number} lists the options {listed}, its entry says {options}; "
             'every option stands on a line of its own: "A. ...", "B. ..."'
@@ -183,7 +183,7 @@ def _question(record: Record, number: int, turns: Sequence[Turn], note: Mapping[
         motion=bool(note.get("motion", False)),
         kind=kind,
         question=asked,
-        options=options if kind == "multiple_choice" else (),
+        options=options,
         truth=_truth(number, kind, options, given, note.get("answer")),
         system=turns[0].text if turns[0].role == "system" else None,
     )

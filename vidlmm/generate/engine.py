@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -132,7 +133,12 @@ class Generator:
         """The answers of prompts of one length bucket, as they are completed."""
         longest = self.spec.decoder.max_length
         room = choose(min(sampling.max_new_tokens, longest), ladder(min(ROOM, longest), longest))
-        draw = Draw(np.uint32(sampling.seed), np.float32(sampling.temperature), np.float32(sampling.top_p), self._stops)
+        draw = Draw(
+            jnp.asarray(sampling.seed, jnp.uint32),
+            jnp.asarray(sampling.temperature, jnp.float32),
+            jnp.asarray(sampling.top_p, jnp.float32),
+            jnp.asarray(self._stops),
+        )
         shapes = {"slots": self.slots, "capacity": min(length + room, longest), "room": room}
         state = programs.empty(self._graph, self._params, **shapes)
         waiting, writing = deque(group), cast("list[_Writing | None]", [None] * self.slots)

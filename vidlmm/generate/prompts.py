@@ -33,8 +33,11 @@ class Shown:
     told: str = ""
 
 
-def show(kind: MediaKind, path: str | os.PathLike[str], spec: ModelSpec, limits: Limits = DEFAULT_LIMITS) -> Shown:
+def show(kind: str, path: str | os.PathLike[str], spec: ModelSpec, limits: Limits = DEFAULT_LIMITS) -> Shown:
     """Open a video file (or a folder of its frames) or a picture the way a system does.
+
+    Args:
+        kind: "video" or "image".
 
     Raises:
         MediaError: the file does not open.

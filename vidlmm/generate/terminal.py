@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Protocol, runtime_checkable
 
 from vidlmm.generate.chat import Chat
 from vidlmm.generate.errors import PromptError
@@ -15,7 +15,23 @@ HELP = (
 )
 
 
-def talk(chat: Chat, question: str | None, source: TextIO, out: TextIO, notes: TextIO, verbose: bool = False) -> None:
+@runtime_checkable
+class Source(Protocol):
+    """Where questions come from: standard input."""
+
+    def isatty(self) -> bool: ...
+    def __iter__(self) -> Iterator[str]: ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where text goes: standard output or standard error."""
+
+    def write(self, text: str, /) -> object: ...
+    def flush(self) -> object: ...
+
+
+def talk(chat: Chat, question: str | None, source: Source, out: Sink, notes: Sink, verbose: bool = False) -> None:
     """Answers one question, or question after question until the source ends.
 
     At a terminal a mistake is told and the conversation goes on; from a pipe it ends there.
@@ -45,7 +61,7 @@ def talk(chat: Chat, question: str | None, source: TextIO, out: TextIO, notes: T
             print(" ".join(str(error).split()), file=notes)
 
 
-def _lines(source: TextIO, person: bool) -> Iterator[str]:
+def _lines(source: Source, person: bool) -> Iterator[str]:
     """What is asked, line by line, without empty ones."""
     if not person:
         yield from filter(None, map(str.strip, source))
@@ -59,7 +75,7 @@ def _lines(source: TextIO, person: bool) -> Iterator[str]:
                 yield line
 
 
-def _follow(chat: Chat, line: str, out: TextIO, notes: TextIO, verbose: bool) -> None:
+def _follow(chat: Chat, line: str, out: Sink, notes: Sink, verbose: bool) -> None:
     command, _, rest = line.partition(" ")
     if line in ("/reset", "/clear"):
         chat.reset(media=line == "/clear")
@@ -73,7 +89,7 @@ def _follow(chat: Chat, line: str, out: TextIO, notes: TextIO, verbose: bool) ->
         _answer(chat, line, out, notes, verbose)
 
 
-def _answer(chat: Chat, question: str, out: TextIO, notes: TextIO, verbose: bool) -> None:
+def _answer(chat: Chat, question: str, out: Sink, notes: Sink, verbose: bool) -> None:
     begun = time.monotonic()
 
     def write(piece: str) -> None:

@@ -6,6 +6,7 @@ pass only scales it: three matrix products a chunk, none of them twice.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,8 +40,8 @@ def cross_entropy(
     hidden, target, weight = (
         jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1)) for x in (hidden, target.astype(jnp.int32), weight)
     )
-    loss, hits = _sums(hidden, head, target, weight, chunk)
-    return loss, jnp.sum(weight), hits
+    sums: Any = _sums(hidden, head, target, weight, chunk)  # custom_vjp hides the type
+    return sums[0], jnp.sum(weight), sums[1]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))

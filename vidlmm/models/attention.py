@@ -122,7 +122,9 @@ def _rows_backward(saved: tuple, d_out: Array) -> tuple[Array, Array, Array, Non
         parts = []
         for (s, e), mask in zip(_blocks(q.shape[3]), who.blocks, strict=True):
             rows = [x[:, :, :, s:e] for x in (scaled, d_out, log_sum, inner)]
-            d_rows, d_keys, d_values = _block_backward(*rows, k[:, :, :e], v[:, :, :e], mask)
+            d_rows, d_keys, d_values = _block_backward(
+                rows[0], rows[1], rows[2], rows[3], k[:, :, :e], v[:, :, :e], mask
+            )
             parts.append(d_rows)
             d_k, d_v = d_k.at[:, :, :e].add(d_keys), d_v.at[:, :, :e].add(d_values)
         d_q = jnp.concatenate(parts, axis=3)
@@ -132,7 +134,7 @@ def _rows_backward(saved: tuple, d_out: Array) -> tuple[Array, Array, Array, Non
         def one(sums: tuple[Array, Array], first: Array) -> tuple[tuple[Array, Array], Array]:
             rows = [jax.lax.dynamic_slice_in_dim(x, first, CHUNK, axis=3) for x in padded]
             mask = visible(segment, branch, first, CHUNK, k.shape[2])
-            d_rows, d_keys, d_values = _block_backward(*rows, k, v, mask)
+            d_rows, d_keys, d_values = _block_backward(rows[0], rows[1], rows[2], rows[3], k, v, mask)
             return (sums[0] + d_keys, sums[1] + d_values), d_rows
 
         (d_k, d_v), parts = jax.lax.scan(one, (d_k, d_v), jnp.arange(0, padded[0].shape[3], CHUNK))

@@ -23,12 +23,18 @@ class Inputs(Protocol):
     table, row, position, segment, branch: int32 [B, L].
     """
 
-    frames: Any
-    table: Any
-    row: Any
-    position: Any
-    segment: Any
-    branch: Any
+    @property
+    def frames(self) -> Any: ...
+    @property
+    def table(self) -> Any: ...
+    @property
+    def row(self) -> Any: ...
+    @property
+    def position(self) -> Any: ...
+    @property
+    def segment(self) -> Any: ...
+    @property
+    def branch(self) -> Any: ...
 
 
 class VideoLM(nnx.Module):

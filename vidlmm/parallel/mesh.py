@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
 AXES = ("data", "fsdp")
@@ -19,7 +19,7 @@ class MeshError(ValueError):
     """Numbers that do not divide one another; the message says which must divide which."""
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(data: int = -1, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of shape [data, fsdp]; -1 for one of them takes what the devices leave.
 
     Raises:
@@ -37,12 +37,12 @@ def make_mesh(data: int = -1, fsdp: int = 1, devices: Sequence[jax.Device] | Non
     return Mesh(np.array(devices).reshape(data, fsdp), AXES)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """A copy on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def param_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
+def param_sharding(mesh: Mesh | AbstractMesh, shape: tuple[int, ...]) -> NamedSharding:
     """Split over `fsdp` along the largest dimension that it divides; replicated where none is."""
     size = mesh.shape["fsdp"]
     divisible = [axis for axis, dim in enumerate(shape) if dim % size == 0 and dim >= size]
@@ -52,12 +52,12 @@ def param_sharding(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*(["fsdp" if a == widest else None for a in range(widest + 1)])))
 
 
-def param_shardings(mesh: Mesh, tree: Any) -> Any:
+def param_shardings(mesh: Mesh | AbstractMesh, tree: Any) -> Any:
     """The sharding of every array (or shape) in a tree of parameters or optimizer state."""
     return jax.tree.map(lambda leaf: param_sharding(mesh, leaf.shape), tree)
 
 
-def batch_shardings(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, NamedSharding]:
+def batch_shardings(mesh: Mesh | AbstractMesh, batch: Mapping[str, Any]) -> dict[str, NamedSharding]:
     """Every array of a batch split along its first dimension over all devices; an empty one is copied.
 
     Raises:
@@ -72,7 +72,7 @@ def batch_shardings(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, NamedShar
     return shardings
 
 
-def place_batch(mesh: Mesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+def place_batch(mesh: Mesh | AbstractMesh, batch: Mapping[str, Any]) -> dict[str, jax.Array]:
     """A host batch on the mesh's devices."""
     shardings = batch_shardings(mesh, batch)
     return {name: jax.device_put(array, shardings[name]) for name, array in batch.items()}

@@ -34,7 +34,7 @@ def use_compilation_cache() -> Path | None:
         else:
             folder = folder if os.access(folder, os.W_OK) else None
     chosen = None if folder is None else str(folder)
-    if jax.config.jax_compilation_cache_dir != chosen:
+    if getattr(jax.config, "jax_compilation_cache_dir") != chosen:  # noqa: B009 (not in the type stubs)
         jax.config.update("jax_compilation_cache_dir", chosen)
         # jax decides once, at its first compilation, whether there is a cache; this makes it look again.
         compilation_cache.reset_cache()

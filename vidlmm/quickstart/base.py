@@ -24,6 +24,10 @@ SEED = 0
 # Scripts whose sentences the tokenizer is trained on, and pieces at most.
 _SCRIPTS = 2000
 _VOCAB = 704
+_TOWER_SCALE = 2.0**-6
+_STREAM = frozenset(
+    ("patch", "patch_bias", "position", "layers.out", "layers.out_bias", "layers.down", "layers.down_bias")
+)
 # What of the connector the decoder has learned to read.
 _NEWLINE = ("connector.newline",)
 
@@ -35,48 +39,67 @@ def make_tokenizer(folder: Path = BASE) -> Path:
     return path
 
 
-def export_base(run: Path, folder: Path = BASE) -> None:
-    """Write a finished base run's weights to `folder` in bfloat16, with the figures that its card quotes.
+def export_base(tower: Path, decoder: Path, folder: Path = BASE) -> None:
+    """Write the weights of finished base runs to `folder` in bfloat16, with the figures that the card points to.
+
+    Args:
+        tower, decoder: the runs that trained the tower and the decoder; the same one where one run did both.
 
     Raises:
-        RunFolderError: the run is not there or not finished.
+        RunFolderError: a run is not there or not finished.
     """
-    _, _, params = load_run(run, jnp.bfloat16)
+    of_tower, of_decoder = (load_run(run, jnp.bfloat16)[2] for run in (tower, decoder))
     parts = {
-        "tower": [name for name in params if name.startswith("tower.")],
-        "decoder": [name for name in params if name.startswith("decoder.")],
-        "connector": list(_NEWLINE),
+        "tower": {name: array * _scale(name) for name, array in of_tower.items() if name.startswith("tower.")},
+        "decoder": {name: array for name, array in of_decoder.items() if name.startswith("decoder.")},
+        "connector": {name: of_decoder[name] for name in _NEWLINE},
     }
-    for part, names in parts.items():
-        save_weights(folder / f"{part}.safetensors", {name: params[name] for name in names}, jnp.bfloat16)
-    write_atomic(folder / "made.json", json.dumps(_made(run, folder, parts, params), indent=2) + "\n")
-
-
-def _made(run: Path, folder: Path, parts: dict[str, list[str]], params: dict) -> dict:
-    """Seed, losses, sizes and hashes of the data and the files."""
-    last: dict[str, dict] = {}
-    for row in read_metrics(run / "metrics.jsonl"):
-        last[row["stage"]] = {key: round(row[key], 4) for key in ("stage_step", "loss", "accuracy", "seconds")}
-    data = hashlib.sha256("".join(repr(write_script(SEED, "train", n)) for n in range(1000)).encode()).hexdigest()
-    return {
+    for part, params in parts.items():
+        save_weights(folder / f"{part}.safetensors", params, jnp.bfloat16)
+    made = {
         "command": "vidlmm train --config quickstart_base --workdir runs/quickstart_base",
         "seed": SEED,
-        "stages": last,
-        "parameters": {part: int(sum(params[name].size for name in names)) for part, names in parts.items()},
-        "sha256_of_first_1000_scripts": data,
+        "stages": _stages(tower) | _stages(decoder),
+        "parameters": {part: sum(int(array.size) for array in params.values()) for part, params in parts.items()},
+        "sha256_of_first_1000_scripts": _sha256(
+            "".join(repr(write_script(SEED, "train", number)) for number in range(1000)).encode()
+        ),
         "sha256": {
-            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in (*(folder / f"{part}.safetensors" for part in parts), folder / "tokenizer.json")
+            name: _sha256((folder / name).read_bytes())
+            for name in (*(f"{part}.safetensors" for part in parts), "tokenizer.json")
         },
     }
+    write_atomic(folder / "made.json", json.dumps(made, indent=2) + "\n")
+
+
+def _scale(name: str) -> float:
+    """What a tower parameter is multiplied with, so that the features come out small.
+
+    The pooling head of the SigLIP stage begins with a norm, and so does every block: nothing kept the residual stream
+    from growing to 90 times what the decoder's embeddings are. Its parts are the patches, the positions, and what the
+    blocks add; scaling them all scales the features and changes nothing else. A power of two is exact in bfloat16.
+    """
+    return _TOWER_SCALE if name.removeprefix("tower.") in _STREAM else 1.0
+
+
+def _stages(run: Path) -> dict[str, dict[str, float]]:
+    """The last logged figures of each stage of a run."""
+    rows = {row["stage"]: row for row in read_metrics(run / "metrics.jsonl")}
+    return {
+        stage: {key: round(row[key], 4) for key in ("stage_step", "loss", "accuracy")} for stage, row in rows.items()
+    }
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def main(arguments: list[str]) -> int:
     """See the top of the file."""
     if arguments == ["tokenizer"]:
         print(make_tokenizer())
-    elif len(arguments) == 2 and arguments[0] == "export":
-        export_base(Path(arguments[1]))
+    elif len(arguments) in (2, 3) and arguments[0] == "export":
+        export_base(Path(arguments[1]), Path(arguments[-1]))
         print(BASE)
     else:
         print(__doc__, file=sys.stderr)

@@ -71,7 +71,12 @@ def _prefix(ids: Int32[np.ndarray, " l"]) -> int:
 
 def board_words(script: Script, spec: ModelSpec, tokenizer: Tokenizer) -> Int32[np.ndarray, "n w"]:
     """Token ids of the words of every cell, frame by frame, row by row."""
-    cells = [words for frame in storyboard(script, spec.frames.count, spec.grids[0]) for words in frame]
+    boards = storyboard(script, spec.frames.count, spec.grids[0])
+    return cell_ids([words for frame in boards for words in frame], tokenizer)
+
+
+def cell_ids(cells: Sequence[Sequence[str]], tokenizer: Tokenizer) -> Int32[np.ndarray, "n w"]:
+    """Token ids of the words of cells; -1 where a cell has fewer than WORDS."""
     found = np.full((len(cells), WORDS), -1, np.int32)
     for number, words in enumerate(cells):
         ids = [_word_id(word, tokenizer) for word in words[:WORDS]]

@@ -42,13 +42,17 @@ def write_page(
     spec = from_json(run.spec.read_text())
     config = json.loads(run.config.read_text())
     rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    overall, motion = scores.find("overall"), scores.find("motion")
+    overall = scores.find("overall")
     facts = Facts(
         summary=(
             f"A model of {_parameters(run)} parameters learned from generated videos in two stages and was asked "
             f"{overall.count} questions about {overall.clips} videos whose combinations of shape, colour and motion "
-            f"it had never seen: {overall.accuracy:.0%} right, {overall.blind:.0%} with the frames blanked. Of "
-            f"questions that no single frame can answer {motion.accuracy:.0%}, blanked {motion.blind:.0%}."
+            f"it had never seen: {overall.accuracy:.0%} right, {overall.blind:.0%} with the frames blanked."
+            + "".join(
+                f" Of the questions that no single frame can answer {row.accuracy:.0%}, blanked {row.blind:.0%}."
+                for row in scores.rows
+                if row.group == "motion" and row.kind == overall.kind
+            )
         ),
         groups={
             "Model": _model(spec),
@@ -72,7 +76,7 @@ def write_page(
             },
         },
         notes=(
-            "Blanked frames: the same model, the same questions, every frame grey. Majority: the most frequent "
+            "Blanked frames: the same model, the same questions, every frame grey. Usual answer: the most frequent "
             "answer of the training questions. Intervals: 95 %, by resampling videos.",
         ),
         commands=tuple(commands),

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from vidlmm.checkpoint.files import write_atomic
@@ -88,9 +87,9 @@ def quickstart(workdir: str | Path, *, smoke: bool = False, seed: int = 0, overr
     return page
 
 
-def configure(folder: Path, size: Size, seed: int, overrides: tuple[str, ...] = ()) -> ConfigDict:
+def configure(folder: Path, size: Size, seed: int, overrides: tuple[str, ...] = ()) -> Any:
     """configs/quickstart.py on the world that stands (or will stand) in `folder`."""
-    config = load_config("quickstart", overrides)
+    config: Any = load_config("quickstart", overrides)
     config.seed = seed
     config.data.cache = str(folder / "frames")
     for number, stage in enumerate(config.stages):

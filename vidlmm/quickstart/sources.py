@@ -10,14 +10,16 @@ from vidlmm.data.stream import Arrays, Reading, Stream
 from vidlmm.data.stream import Source as Drawn
 from vidlmm.layout import assemble
 from vidlmm.media.pixels import fit_frame
-from vidlmm.quickstart.boards import Board, Boards
-from vidlmm.spec import PixelSpec
+from vidlmm.quickstart.boards import Board, Boards, cell_ids
+from vidlmm.spec import ModelSpec, PixelSpec
 from vidlmm.text import load_tokenizer
 from vidlmm.text.tokenizer import Tokenizer
 from vidlmm.train.errors import RunError
 from vidlmm.train.open_source import open_source as open_read_source
 from vidlmm.train.sources import Item, Source, SourceContext
-from vidlmm.world.stills import GROUP, still
+from vidlmm.world.render import draw_frame
+from vidlmm.world.stills import GROUP, scene, still
+from vidlmm.world.storyboard import frame_words
 
 # Examples of one "epoch" of an endless supply.
 _SUPPLY = 2**31
@@ -31,7 +33,11 @@ def open_source(context: SourceContext) -> Source:
         RunError: the stage's objective cannot use the source.
     """
     stage, kind = context.stage, context.stage.source_dict.get("kind")
-    made = {"world_stills": ("siglip", _stills), "world_boards": ("boards", _boards)}
+    made = {
+        "world_stills": ("siglip", _stills),
+        "world_cells": ("cells", _cells),
+        "world_boards": ("boards", _boards),
+    }
     if kind not in made:
         return open_read_source(context)
     objective, make = made[kind]
@@ -85,6 +91,12 @@ def _stills(context: SourceContext) -> Source:
     return _made(context, maker.example, maker.collate, stage.rows // GROUP)
 
 
+def _cells(context: SourceContext) -> Source:
+    stage = context.stage
+    maker = _CellMaker(load_tokenizer(context.tokenizer), context.spec, stage.length, context.seed)
+    return _made(context, maker.example, maker.collate, stage.rows)
+
+
 def _boards(context: SourceContext) -> Source:
     stage = context.stage
     forms = tuple(stage.source_dict["forms"])
@@ -110,6 +122,25 @@ class _StillMaker:
             ids[number, : len(tokens)] = tokens
         lengths = np.array([len(tokens) for _, tokens in pairs], np.int32)
         return {"frames": np.stack([frame for frame, _ in pairs]), "ids": ids, "lengths": lengths}
+
+
+class _CellMaker:
+    """Stills with the words of `count` of their cells: those that show things first, then others by chance."""
+
+    def __init__(self, tokenizer: Tokenizer, spec: ModelSpec, count: int, seed: int):
+        self._tokenizer, self._spec, self._count, self._seed = tokenizer, spec, count, seed
+
+    def example(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        script, t = scene(self._seed, index)
+        words = cell_ids(frame_words(script, t, self._spec.grids[0]), self._tokenizer)
+        full = (words >= 0).sum(axis=1)
+        order = np.random.default_rng([self._seed, index]).permutation(len(words))
+        cells = np.sort(order[np.argsort(-np.minimum(full[order], 3), kind="stable")][: self._count]).astype(np.int32)
+        return fit_frame(draw_frame(script, t), self._spec.pixels), cells, words[cells]
+
+    def collate(self, examples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Arrays:
+        frames, cells, words = zip(*examples, strict=True)
+        return {"frames": np.stack(frames), "cells": np.stack(cells), "words": np.concatenate(words)}
 
 
 class _BoardMaker:

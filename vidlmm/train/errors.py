@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PLAIN = {
@@ -54,3 +56,17 @@ def disk_error(error: Exception, path: str | Path, every_os_error: bool = False)
     if every_os_error and isinstance(error, OSError):
         return RunError(f"cannot write {path}: {error}")
     return None
+
+
+@contextmanager
+def disk_errors(path: Path, every_os_error: bool = False) -> Iterator[None]:
+    """Errors of the disk as one line that names the folder."""
+    try:
+        yield
+    except RunError:
+        raise
+    except Exception as error:
+        told = disk_error(error, path, every_os_error)
+        if told is None:
+            raise
+        raise told from error

@@ -1,39 +1,23 @@
 """A run: its stages one after the other, resumable at any moment by the same command."""
 
 import math
-import time
-from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 
 from vidlmm.checkpoint.names import Params
-from vidlmm.checkpoint.run import Run, RunFolderError, begin_run, finish_run, video_lm_skeleton
-from vidlmm.checkpoint.store import CheckpointError, Restored, Store
-from vidlmm.parallel import make_mesh, param_shardings, place_batch, use_compilation_cache
-from vidlmm.spec import ModelSpec
-from vidlmm.train.errors import RunError, RunInterrupted, disk_error
+from vidlmm.checkpoint.run import Run, finish_run
+from vidlmm.parallel import use_compilation_cache
+from vidlmm.train.errors import disk_errors
+from vidlmm.train.job import Job
 from vidlmm.train.metrics import MetricsWriter, read_metrics
-from vidlmm.train.objectives import check_arrays
-from vidlmm.train.optimizer import learning_rate
-from vidlmm.train.prefetch import Prefetch, Ready
-from vidlmm.train.program import StageProgram, stage_program
-from vidlmm.train.progress import Progress, clock, short
-from vidlmm.train.setup import FREE_KEYS, dtype_of, find_tokenizer, first_params, plain, resolve_spec
+from vidlmm.train.progress import Progress, clock
+from vidlmm.train.setup import Settings, plain
 from vidlmm.train.signals import StopSignals
-from vidlmm.train.sources import Source, SourceContext, SourceFactory
-from vidlmm.train.stage import Stage, stage_from_config
-from vidlmm.train.state import TrainState
-from vidlmm.train.step import compile_step
+from vidlmm.train.sources import SourceFactory
+from vidlmm.train.stage_loop import StageLoop
 
 
 def train(
-    config: Mapping[str, Any],
+    config: Settings,
     workdir: str | Path,
     source_factory: SourceFactory | None = None,
     *,
@@ -60,299 +44,42 @@ def train(
         # Here, because it brings grain and av, which a run on arrays of its own needs not.
         from vidlmm.train.open_source import open_source as source_factory
     settings = plain(config)
-    with _disk(Path(workdir)):
-        job = _Job(settings, Path(workdir), source_factory, progress)
-        return job.run_all()
+    with disk_errors(Path(workdir)):
+        return _run_all(Job(settings, Path(workdir), source_factory, progress))
 
 
-@dataclass(frozen=True)
-class _Stop:
-    """Why a stage ended before its last step."""
-
-    signum: int
-
-
-class _Job:
-    """What all stages of a run share."""
-
-    def __init__(self, settings: dict[str, Any], workdir: Path, factory: SourceFactory, progress: Progress):
-        self.settings, self.factory, self.progress = settings, factory, progress
-        self.spec: ModelSpec = resolve_spec(settings["system"], settings["spec"])
-        self.stages: list[Stage] = [stage_from_config(stage) for stage in settings["stages"]]
-        if not self.stages:
-            raise RunError("the config has no stages; give at least one")
-        self.dtype = dtype_of(settings["precision"]["params"])
-        self.compute = dtype_of(settings["precision"]["compute"])
-        self.export = dtype_of(settings["precision"]["export"])
-        tokenizer = find_tokenizer(settings["tokenizer"])
-        with _disk(workdir, every_os_error=True):
-            self.run = begin_run(workdir, settings, self.spec, tokenizer, FREE_KEYS)
-        self.mesh = make_mesh(settings["mesh"]["data"], settings["mesh"]["fsdp"])
-        self.store = Store(self.run.checkpoints, settings["checkpoint"]["keep"])
-        self.whole = video_lm_skeleton(self.spec, self.dtype).shapes
-
-    def run_all(self) -> Run:
-        done = self.run.finished()
-        if done is not None:
-            self.progress.say(
-                f"{self.run.folder} is finished: {done['steps']} steps, final loss {done['loss']:.4f}; nothing to do. "
-                "Another --workdir starts another run."
-            )
-            return self.run
-        use_compilation_cache()
-        restored = self.store.restore(self._abstract, self.progress.say)
-        begin = restored.step if restored else 0
-        first = restored.meta["stage"] if restored else 0
-        clock_before = restored.meta["seconds"] if restored else 0.0
-        if restored:
-            self.progress.say(f"{self.run.folder}: going on from step {begin}")
-        params = {} if restored else self._first_params()
-        with StopSignals() as signals, MetricsWriter(self.run.folder, begin, self._log("tensorboard")) as metrics:
-            total = begin - (restored.meta["stage_step"] if restored else 0)
-            for index in range(first, len(self.stages)):
-                loop = _StageLoop(self, index, total, signals, metrics, clock_before)
-                params = loop.run(params, restored if index == first else None)
-                total += loop.steps
-                clock_before = loop.seconds
-            metrics.flush()
-        return self._finish(params, total, clock_before)
-
-    def program(self, index: int) -> StageProgram:
-        """The compiled-to-be part of a stage."""
-        return stage_program(
-            self.stages[index],
-            self.spec,
-            self.whole,
-            self.mesh,
-            seed=self.settings["seed"],
-            dtype=self.compute,
-            param_dtype=self.dtype,
-            remat=self.settings["remat"],
-            chunk=self.settings["loss_chunk"],
+def _run_all(job: Job) -> Run:
+    done = job.run.finished()
+    if done is not None:
+        job.progress.say(
+            f"{job.run.folder} is finished: {done['steps']} steps, final loss {done['loss']:.4f}; nothing to do. "
+            "Another --workdir starts another run."
         )
-
-    def source(self, index: int) -> Source:
-        """The batches of a stage."""
-        seed = self.settings["seed"] * 1009 + index
-        settings = self.settings["data"]
-        return self.factory(SourceContext(self.stages[index], self.spec, self.run.tokenizer(), seed, settings))
-
-    def _first_params(self) -> Params:
-        shardings = param_shardings(self.mesh, self.whole)
-        return first_params(self.settings["init"], self.spec, self.settings["seed"], self.dtype, shardings)
-
-    def _abstract(self, meta: dict[str, Any]) -> Any:
-        return self.program(meta["stage"]).abstract()
-
-    def _log(self, key: str) -> Any:
-        return self.settings["log"][key]
-
-    def _finish(self, params: Params, steps: int, seconds: float) -> Run:
-        rows = list(read_metrics(self.run.metrics))
-        loss = rows[-1]["loss"] if rows else math.nan
-        with _disk(self.run.folder, every_os_error=True):
-            summary = {"steps": steps, "loss": loss, "seconds": round(seconds, 1)}
-            finish_run(self.run, {name: params[name] for name in self.whole}, self.export, summary)
-        self.progress.say(f"{self.run.folder}: finished after {steps} steps in {clock(seconds)}, final loss {loss:.4f}")
-        return self.run
+        return job.run
+    use_compilation_cache()
+    restored = job.store.restore(job.abstract, job.progress.say)
+    begin = restored.step if restored else 0
+    first = restored.meta["stage"] if restored else 0
+    clock_before = restored.meta["seconds"] if restored else 0.0
+    if restored:
+        job.progress.say(f"{job.run.folder}: going on from step {begin}")
+    params = {} if restored else job.first_params()
+    with StopSignals() as signals, MetricsWriter(job.run.folder, begin, job.settings["log"]["tensorboard"]) as metrics:
+        total = begin - (restored.meta["stage_step"] if restored else 0)
+        for index in range(first, len(job.stages)):
+            loop = StageLoop(job, index, total, signals, metrics, clock_before)
+            params = loop.run(params, restored if index == first else None)
+            total += loop.steps
+            clock_before = loop.seconds
+        metrics.flush()
+    return _finish(job, params, total, clock_before)
 
 
-class _StageLoop:
-    """One stage: compiles its step, feeds it, logs, saves."""
-
-    def __init__(
-        self, job: _Job, index: int, before: int, signals: StopSignals, metrics: MetricsWriter, clock_before: float
-    ):
-        self.job, self.index, self.before = job, index, before
-        self.signals, self.metrics = signals, metrics
-        self.stage = job.stages[index]
-        self.began = time.monotonic() - clock_before
-        self.steps = 0
-        self.pending: deque[_Pending] = deque()
-        self.window = _Window()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of the whole run, earlier processes included."""
-        return time.monotonic() - self.began
-
-    def run(self, params: Params, restored: Restored | None) -> Params:
-        """All steps that are left; the parameters of the whole model come back."""
-        program = self.job.program(self.index)
-        source = self.job.source(self.index)
-        prefetch = None
-        try:
-            self.steps = self.stage.steps or math.ceil(self.stage.epochs * source.batches_an_epoch())
-            state, frozen, idle = program.restore(restored.arrays) if restored else program.begin(params)
-            params = {}  # so that the arrays that the step replaces are not held twice
-            done, position = 0, None
-            if restored:
-                done, position = restored.meta["stage_step"], restored.meta["position"]
-                if position is not None:
-                    source.restore(position)
-            if done < self.steps:
-                prefetch = Prefetch(source, self._place, self.job.settings["data"]["ahead"])
-                state = self._steps(program, prefetch, state, frozen, idle, done, position)
-            return program.end(state, frozen, idle)
-        finally:
-            if prefetch is not None:
-                prefetch.close()
-            else:
-                source.close()
-
-    def _place(self, arrays: dict[str, Any]) -> dict[str, jax.Array]:
-        check_arrays(self.stage, arrays)
-        return place_batch(self.job.mesh, arrays)
-
-    def _steps(
-        self,
-        program: StageProgram,
-        prefetch: Prefetch,
-        state: TrainState,
-        frozen: Params,
-        idle: Params,
-        done: int,
-        position: dict[str, Any] | None,
-    ) -> TrainState:
-        step, saved_at = None, time.monotonic()
-        every, minutes = (self.job.settings["checkpoint"][key] for key in ("every_steps", "every_minutes"))
-
-        def save() -> None:
-            self._drain(0)
-            meta = {"stage": self.index, "stage_step": done, "position": position, "seconds": self.seconds}
-            with _disk(self.job.run.checkpoints, every_os_error=True):
-                self.metrics.flush()
-                self.job.store.save(self.before + done, program.tree(state, frozen, idle), meta)
-
-        while done < self.steps:
-            ready = prefetch.get(self.signals.stopped)
-            if self.signals.signum is not None:
-                save()
-                self._leave(self.signals.signum)
-            if ready is None:
-                raise RunError(f"stage {self.stage.name!r}: its source ended after {done} of {self.steps} steps")
-            if step is None:
-                self.job.progress.line(f"{self._title(done)}  compiling", force=True)
-                step = compile_step(program.step(), state, frozen, ready.arrays)
-                self.window = _Window(waited=prefetch.waited)
-            rate = learning_rate(self.stage, self.steps, done)
-            state, values = step(state, frozen, ready.arrays, jnp.float32(rate))
-            done, position = done + 1, ready.position
-            self.pending.append(_Pending(done, rate, values, ready, prefetch.waited))
-            self._drain(1)
-            due = minutes > 0 and time.monotonic() - saved_at > 60 * minutes
-            if done == self.steps or due or (every > 0 and (self.before + done) % every == 0):
-                save()
-                saved_at = time.monotonic()
-                self.window.forgive(prefetch.waited)
-        self.job.progress.end()
-        return state
-
-    def _drain(self, leave: int) -> None:
-        """Read the values of all steps but the last `leave`, so that the device always has work waiting."""
-        while len(self.pending) > leave:
-            self._record(self.pending.popleft())
-
-    def _record(self, pending: "_Pending") -> None:
-        values = {name: float(value) for name, value in jax.device_get(pending.values).items()}
-        self.window.add(pending)
-        self._guard(values, pending)
-        speed = self.window.speed(pending.waited)
-        left = self._time_left(pending.done, speed)
-        every = max(1, self.job.settings["log"]["every"])
-        if pending.done % every == 0 or pending.done == self.steps:
-            row = {"step": self.before + pending.done, "stage": self.stage.name, "stage_step": pending.done}
-            row |= values | {"lr": pending.rate} | {name: round(value, 4) for name, value in speed.items()}
-            self.metrics.write(row | {"seconds": round(self.seconds, 2)})
-            self.window = _Window(waited=pending.waited)
-        wait = f"{speed['data_wait']:.0%}"
-        self.job.progress.line(
-            f"{self._title(pending.done)}  loss {values['loss']:.4f}  accuracy {values['accuracy']:.3f}  "
-            f"{short(speed['tokens_per_second'])} tokens/s  {short(speed['frames_per_second'])} frames/s  "
-            f"data wait {wait}  {clock(left)} left",
-            force=pending.done == self.steps,
-        )
-
-    def _guard(self, values: dict[str, float], pending: "_Pending") -> None:
-        limit = self.job.settings["guards"]["skipped_in_row"]
-        if values["skipped_in_row"] > 0:
-            self.job.progress.say(
-                f"{self._title(pending.done)}: loss {values['loss']}, gradient norm {values['grad_norm']}; step skipped"
-            )
-        if values["skipped_in_row"] > limit:
-            ids = ", ".join(pending.ready.ids)
-            raise RunError(
-                f"stage {self.stage.name!r}: {int(values['skipped_in_row'])} steps in a row had a non-finite loss or "
-                f"gradient (limit {limit}); the last one held the samples {ids}. Look at these samples, or lower the "
-                "learning rate; the last checkpoint is kept"
-            )
-
-    def _leave(self, signum: int) -> None:
-        stop = RunInterrupted(signum, "")
-        raise RunInterrupted(
-            signum, f"stopped by {stop.signal_name}; {self.job.run.folder} is saved, the same command goes on"
-        )
-
-    def _title(self, done: int) -> str:
-        place = f"{self.index + 1}/{len(self.job.stages)}"
-        return f"{self.stage.name} ({place})  step {done}/{self.steps or '?'}"
-
-    def _time_left(self, done: int, speed: dict[str, float]) -> float:
-        """Seconds of this stage and, by their token places, of those after it whose steps are known."""
-        each = speed["seconds_a_step"]
-        places = self.stage.rows * self.stage.length
-        later = sum(s.steps * s.rows * s.length / places for s in self.job.stages[self.index + 1 :])
-        return each * (self.steps - done + later)
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A step that was handed to the device and whose values are not read yet."""
-
-    done: int
-    rate: float
-    values: dict[str, jax.Array]
-    ready: Ready
-    waited: float
-
-
-class _Window:
-    """Counts between two logged steps, for the speeds."""
-
-    def __init__(self, waited: float = 0.0):
-        self.begin = time.perf_counter()
-        self.waited = waited
-        self.steps = self.tokens = self.frames = 0
-
-    def add(self, pending: _Pending) -> None:
-        self.steps += 1
-        self.tokens += pending.ready.tokens
-        self.frames += pending.ready.frames
-
-    def forgive(self, waited: float) -> None:
-        """Leave out the time of a save."""
-        self.begin, self.waited = time.perf_counter(), waited
-        self.steps = self.tokens = self.frames = 0
-
-    def speed(self, waited: float) -> dict[str, float]:
-        seconds = max(time.perf_counter() - self.begin, 1e-9)
-        return {
-            "tokens_per_second": self.tokens / seconds,
-            "frames_per_second": self.frames / seconds,
-            "data_wait": min(1.0, (waited - self.waited) / seconds),
-            "seconds_a_step": seconds / max(1, self.steps),
-        }
-
-
-@contextmanager
-def _disk(path: Path, every_os_error: bool = False) -> Iterator[None]:
-    """Errors of the disk as one line that names the folder."""
-    try:
-        yield
-    except (RunError, RunFolderError, CheckpointError):
-        raise
-    except Exception as error:
-        told = disk_error(error, path, every_os_error)
-        if told is None:
-            raise
-        raise told from error
+def _finish(job: Job, params: Params, steps: int, seconds: float) -> Run:
+    rows = list(read_metrics(job.run.metrics))
+    loss = rows[-1]["loss"] if rows else math.nan
+    with disk_errors(job.run.folder, every_os_error=True):
+        summary = {"steps": steps, "loss": loss, "seconds": round(seconds, 1)}
+        finish_run(job.run, {name: params[name] for name in job.whole}, job.export, summary)
+    job.progress.say(f"{job.run.folder}: finished after {steps} steps in {clock(seconds)}, final loss {loss:.4f}")
+    return job.run

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined]
+from tensorboardX.proto.summary_pb2 import Summary  # type: ignore[attr-defined]
 
 from vidlmm.checkpoint.files import write_atomic
 
@@ -53,9 +53,11 @@ class MetricsWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._file.close()
-            if self._events is not None:
-                self._events.close()
+            try:
+                self._file.close()
+            finally:
+                if self._events is not None:
+                    self._events.close()
         except OSError:
             if error is None:  # a full disk has been told already
                 raise
@@ -74,7 +76,7 @@ class EventFile:
         session = SessionLog(status=SessionLog.SessionStatus.Value("START"))
         self._writer.write_event(Event(wall_time=time.time(), step=purge_step, session_log=session))
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, int | float]) -> None:
         """Values of one step."""
         summary = Summary(value=[Summary.Value(tag=f"train/{k}", simple_value=v) for k, v in values.items()])
         self._writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))

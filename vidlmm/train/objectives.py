@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from vidlmm.losses import cross_entropy, siglip_loss
-from vidlmm.models import SiglipPair, TextSpec, VideoLM
+from vidlmm.models import CellPair, SiglipPair, TextSpec, VideoLM
 from vidlmm.spec import ModelSpec
 from vidlmm.train.errors import RunError
 from vidlmm.train.stage import Objective, Stage
@@ -24,6 +24,8 @@ _ROW_ARRAYS = ("table", "row", "position", "segment", "branch", "target", "weigh
 TOKEN_ARRAYS = ("frames", *_ROW_ARRAYS)
 BOARD_ARRAYS = ("words", *_ROW_ARRAYS)
 SIGLIP_ARRAYS = ("frames", "ids", "lengths")
+# cells int32[B, c]: cells of each picture; words int32[B*c, w]: what is said of them.
+CELL_ARRAYS = ("frames", "cells", "words")
 # Standard deviation of the noise on a board's cells, in units of their own.
 _BOARD_NOISE = 0.3
 
@@ -40,6 +42,16 @@ def model_maker(
         return lambda: SiglipPair(
             spec.tower, spec.pixels, text, rngs=nnx.Rngs(seed), dtype=dtype, param_dtype=param_dtype
         )
+    if objective == "cells":
+        return lambda: CellPair(
+            spec.tower,
+            spec.pixels,
+            spec.decoder.vocab,
+            spec.grids[0],
+            rngs=nnx.Rngs(seed),
+            dtype=dtype,
+            param_dtype=param_dtype,
+        )
     return lambda: VideoLM(spec, rngs=nnx.Rngs(seed), dtype=dtype, param_dtype=param_dtype, remat=remat)
 
 
@@ -50,6 +62,8 @@ def loss_of(objective: Objective, *, chunk: int) -> Callable[[Any, Arrays], Sums
     """
     if objective == "siglip":
         return siglip_sums
+    if objective == "cells":
+        return cell_sums
     if objective == "boards":
         return lambda model, arrays: token_sums(model, arrays, chunk=chunk, visual=board_tables(model, arrays["words"]))
     return lambda model, arrays: token_sums(model, arrays, chunk=chunk)
@@ -96,22 +110,36 @@ def siglip_sums(model: Any, arrays: Arrays) -> Sums:
     return loss, jnp.asarray(pairs, jnp.float32), {"accuracy": hits.astype(jnp.float32)}
 
 
+def cell_sums(model: Any, arrays: Arrays) -> Sums:
+    """The sigmoid loss between cells and their words; cells of the same words belong together.
+
+    `accuracy` sums the cells whose most similar words of the batch are their own.
+    """
+    words = arrays["words"]
+    images, texts = model.images(arrays["frames"], arrays["cells"]), model.texts(words)
+    same = jnp.all(words[:, None] == words[None], axis=-1)
+    loss = siglip_loss(images, texts, model.log_scale[...], model.bias[...], same) * len(words)
+    best = jnp.argmax(images @ texts.T, axis=1)
+    hits = jnp.sum(same[jnp.arange(len(words)), best])
+    return loss, jnp.asarray(len(words), jnp.float32), {"accuracy": hits.astype(jnp.float32)}
+
+
 def check_arrays(stage: Stage, arrays: Mapping[str, Any]) -> None:
     """Compare a batch with what the stage expects, before anything is compiled for it.
 
     Raises:
         RunError: arrays are missing, of other sizes, or nothing in the batch is trained.
     """
-    wanted = {"siglip": SIGLIP_ARRAYS, "boards": BOARD_ARRAYS}.get(stage.objective, TOKEN_ARRAYS)
+    wanted = {"siglip": SIGLIP_ARRAYS, "boards": BOARD_ARRAYS, "cells": CELL_ARRAYS}.get(stage.objective, TOKEN_ARRAYS)
     missing = sorted(set(wanted) - set(arrays))
     if missing:
         needs = f"objective {stage.objective!r} needs {', '.join(wanted)}"
         raise RunError(f"stage {stage.name!r}: the source gives no {', '.join(missing)}; {needs}")
     shapes = {}
     if "frames" in wanted:
-        frames = stage.rows if stage.objective == "siglip" else stage.frames
+        frames = stage.rows if stage.objective in ("siglip", "cells") else stage.frames
         shapes = {"frames": (frames, *arrays["frames"].shape[1:])}
-    shapes |= {name: (stage.rows, stage.length) for name in wanted[1:] if name != "lengths"}
+    shapes |= {name: (stage.rows, stage.length) for name in wanted[1:] if name not in ("lengths", "words")}
     for name, shape in shapes.items():
         if tuple(arrays[name].shape) != shape:
             given = f"the source gives {name} of shape {list(arrays[name].shape)}"

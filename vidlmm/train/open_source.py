@@ -119,7 +119,7 @@ def pair_source(context: SourceContext, pairs: Any) -> Source:
 def _llava(context: SourceContext, path: Path) -> Source:
     stage, source = context.stage, context.stage.source_dict
     records = read_data(path, source["media_root"] or None, context.seed)
-    cache = FrameCache(Path(context.settings["cache"])) if context.settings["cache"] else None
+    cache = FrameCache(context.settings["cache"]) if context.settings["cache"] else None
     pipeline = Pipeline(
         records,
         context.spec,

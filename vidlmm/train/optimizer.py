@@ -4,14 +4,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from vidlmm.checkpoint.names import Params
 from vidlmm.train.stage import Stage, rate_of, select
-
-Params = dict[str, jax.Array]
 
 
 def learning_rate(stage: Stage, steps: int, step: int) -> float:
@@ -40,12 +38,14 @@ def is_decayed(name: str) -> bool:
 
 def make_optimizer(stage: Stage) -> optax.GradientTransformation:
     """Clipping by global norm, Adam and decoupled weight decay; the learning rate comes in `scaled_updates`."""
+
+    def decayed(params: Any) -> dict[str, bool]:
+        return {name: is_decayed(name) for name in params}
+
     parts = [optax.clip_by_global_norm(stage.clip)] if stage.clip > 0 else []
     parts.append(optax.scale_by_adam(b1=stage.b1, b2=stage.b2, eps=stage.eps, mu_dtype=jnp.float32))
     if stage.weight_decay > 0:
-        parts.append(
-            optax.add_decayed_weights(stage.weight_decay, mask=lambda params: {n: is_decayed(n) for n in params})
-        )
+        parts.append(optax.add_decayed_weights(stage.weight_decay, mask=decayed))
     return optax.chain(*parts)
 
 
@@ -60,6 +60,6 @@ def relative_rates(stage: Stage, names: Mapping[str, Any]) -> dict[str, float]:
     return {name: rate_of(name, stage) / base for name in names}
 
 
-def apply_updates(params: Params, updates: Params, rate: Float[Array, ""], shares: Mapping[str, float]) -> Params:
+def apply_updates(params: Params, updates: Any, rate: Float[Array, ""], shares: Mapping[str, float]) -> Params:
     """Parameters minus rate * share * update, in the parameters' own dtype."""
     return {n: (p - (rate * shares[n]) * updates[n].astype(jnp.float32)).astype(p.dtype) for n, p in params.items()}

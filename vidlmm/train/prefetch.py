@@ -86,5 +86,9 @@ class Prefetch:
 
 
 def _ready(item: Item, arrays: dict[str, jax.Array], position: dict[str, Any]) -> Ready:
-    places = item.arrays["segment"] > 0 if "segment" in item.arrays else item.arrays["lengths"]
-    return Ready(arrays, item.ids, position, int(places.sum()), len(item.arrays.get("frames", ())))
+    held = item.arrays
+    if "segment" in held:
+        tokens = held["segment"] > 0
+    else:  # captions by their lengths, or words of cells
+        tokens = held["lengths"] if "lengths" in held else held["words"] >= 0
+    return Ready(arrays, item.ids, position, int(tokens.sum()), len(held.get("frames", ())))

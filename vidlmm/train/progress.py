@@ -2,16 +2,27 @@
 
 import sys
 import time
-from typing import TextIO
+from typing import Protocol, runtime_checkable
 
 # Seconds between two lines: on a terminal the same line is rewritten, in a log file each one stays.
 TERMINAL, LOG = 0.2, 30.0
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """What lines are written to: a terminal, a file, a buffer."""
+
+    def write(self, text: str, /) -> int: ...
+
+    def flush(self) -> None: ...
+
+    def isatty(self) -> bool: ...
+
+
 class Progress:
     """Shows lines to a person without flooding a log."""
 
-    def __init__(self, stream: TextIO | None = None):
+    def __init__(self, stream: Stream | None = None):
         self.stream = sys.stderr if stream is None else stream
         self.terminal = self.stream.isatty()
         self._shown = -LOG

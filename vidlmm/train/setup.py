@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,13 @@ PACKAGE = Path(__file__).resolve().parents[1]
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
 # What may differ when a run goes on: none of it changes a number.
 FREE_KEYS = ("log.", "checkpoint.", "data.", "mesh.")
+
+
+@runtime_checkable
+class Settings(Protocol):
+    """A config: a ConfigDict of ml_collections (which training need not import) or any mapping."""
+
+    def items(self, *args: Any, **kwargs: Any) -> Any: ...
 
 
 def plain(node: Any) -> Any:
@@ -114,18 +121,14 @@ def _change(values: dict[str, Any], changes: Mapping[str, Any], prefix: str) -> 
         if key not in values:
             raise RunError(f"unknown key {prefix}.{key}{_nearest(key, values)}; known are {', '.join(values)}")
         now = values[key]
-        if isinstance(value, Mapping):
-            values[key] = dict(now) if isinstance(now, dict) else {}
-            if isinstance(now, dict):
-                _change(values[key], value, f"{prefix}.{key}")
-            else:
-                values[key] = dict(value)
-            continue
-        number = isinstance(now, float) and type(value) is int
-        if now is not None and value is not None and not number and type(value) is not type(now):
-            if not (isinstance(now, tuple) and isinstance(value, list)):
-                raise RunError(f"{prefix}.{key} is a {type(now).__name__} (now {now!r}), got {value!r}")
-        values[key] = float(value) if number else value
+        if isinstance(now, dict) and isinstance(value, Mapping):
+            _change(now, value, f"{prefix}.{key}")
+        elif isinstance(now, float) and type(value) is int:
+            values[key] = float(value)
+        elif now is None or value is None or type(value) is type(now) or isinstance(now, tuple):
+            values[key] = value
+        else:
+            raise RunError(f"{prefix}.{key} takes {type(now).__name__} (now {now!r}), got {value!r}")
 
 
 def _nearest(word: str, known: Any) -> str:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from vidlmm.train.errors import RunError
 
-Objective = Literal["sft", "text", "boards", "siglip"]
+Objective = Literal["sft", "text", "boards", "siglip", "cells"]
 Schedule = Literal["cosine", "linear", "constant"]
-OBJECTIVES: tuple[str, ...] = ("sft", "text", "boards", "siglip")
+OBJECTIVES: tuple[str, ...] = ("sft", "text", "boards", "siglip", "cells")
 SCHEDULES: tuple[str, ...] = ("cosine", "linear", "constant")
 
 
@@ -18,7 +18,8 @@ class Stage:
     """One stage of a run, as a config's `stages` entry gives it.
 
     objective: "sft" trains answers about media, "text" the decoder on text alone, "boards" the same on text
-        that stands in cells where frames will stand, "siglip" a tower on captioned stills.
+        that stands in cells where frames will stand, "siglip" a tower on captioned stills,
+        "cells" a tower on the cells of stills and their words.
     trainable: prefixes of dotted parameter names ("connector", "decoder.layers"); everything else stays as it is.
     lr: peak learning rate. rates: prefix to peak learning rate where a module has its own; the longest prefix counts.
     warmup_ratio: share of the steps in which the rate rises from 0.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-Params = dict[str, jax.Array]
+from vidlmm.checkpoint.names import Params
 
 
 @jax.tree_util.register_dataclass

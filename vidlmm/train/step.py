@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from vidlmm.checkpoint.names import Skeleton
+from vidlmm.checkpoint.names import Params, Skeleton
 from vidlmm.train.optimizer import apply_updates, make_optimizer, relative_rates
 from vidlmm.train.stage import Stage
-from vidlmm.train.state import Params, TrainState
+from vidlmm.train.state import TrainState
 
 Arrays = Mapping[str, jax.Array]
 # (model, batch arrays) -> (sum of weighted losses, sum of weights, further sums to be divided by the weights)

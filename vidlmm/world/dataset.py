@@ -23,9 +23,11 @@ from vidlmm.world.encode import write_clip
 from vidlmm.world.questions import LETTERS, Question, ask
 from vidlmm.world.script import Script, write_script
 
-# The two ways in which LLaVA-Video-178K asks for an option.
+# The two ways in which LLaVA-Video-178K asks for an option, and one more: naming a letter is a skill of its
+# own, which a decoder of a million parameters learns long after it knows the answers.
 LETTER_ONLY = "Please respond with only the letter of the correct answer."
 FULL_OPTION = "Please provide your answer by stating the letter followed by the full option."
+OPTION_TEXT = "Please respond with only the text of the correct option."
 DESCRIBE = "Describe the video."
 FIRST_PICTURE = "Describe the first picture."
 LAST_PICTURE = "Describe the last picture."
@@ -33,10 +35,11 @@ LAST_PICTURE = "Describe the last picture."
 Turn = tuple[str, str]
 
 
-def multiple_choice(question: Question, tail: str = LETTER_ONLY) -> Turn:
+def multiple_choice(question: Question, tail: str = OPTION_TEXT) -> Turn:
     """A question with its lettered options, and its answer in the form that `tail` asks for."""
     options = "\n".join(f"{letter}. {text}." for letter, text in zip(LETTERS, question.options, strict=False))
-    answer = f"{question.letter}." if tail == LETTER_ONLY else f"{question.letter}. {question.answer}."
+    forms = {LETTER_ONLY: f"{question.letter}.", FULL_OPTION: f"{question.letter}. {question.answer}."}
+    answer = forms.get(tail, question.answer)
     return f"{question.question}\n{options}\n{tail}", answer
 
 
@@ -77,8 +80,9 @@ def row(script: Script, kind: str, turns: Sequence[Turn], questions: Sequence[Qu
     return made
 
 
-# Shares of open answers, of letters, and of letters with their options.
-FORMS = (0.6, 0.3, 0.1)
+# Shares of open questions, and of multiple choice by letter, by letter and option, by the option's text.
+FORMS = (0.65, 0.0, 0.0, 0.35)
+_TAILS = (LETTER_ONLY, FULL_OPTION, OPTION_TEXT)
 
 
 def all_turns(script: Script, seed: int, most: int, forms: Sequence[float] = FORMS) -> list[Turn]:
@@ -87,12 +91,8 @@ def all_turns(script: Script, seed: int, most: int, forms: Sequence[float] = FOR
     turns = captions(script)[:3]
     asked = ask(script, seed, most)
     for number in rng.permutation(len(asked)):
-        question = asked[number]
-        form = rng.choice(("open", "letter", "full"), p=tuple(forms))
-        if form == "open":
-            turns.append(open_ended(question))
-        else:
-            turns.append(multiple_choice(question, LETTER_ONLY if form == "letter" else FULL_OPTION))
+        form = int(rng.choice(4, p=tuple(forms)))
+        turns.append(multiple_choice(asked[number], _TAILS[form - 1]) if form else open_ended(asked[number]))
     return turns
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from vidlmm.text import TEMPLATES, Turn, render
-from vidlmm.world.dataset import all_turns, captions, multiple_choice
+from vidlmm.world.dataset import LETTER_ONLY, all_turns, captions, multiple_choice
 from vidlmm.world.questions import ask
 from vidlmm.world.script import write_script
 from vidlmm.world.words import BACKGROUNDS, COLOURS, SHAPES, SIZES
@@ -21,7 +21,9 @@ def corpus(seed: int, scripts: int, template: str = "qwen_answer") -> Iterator[s
     words = "".join(f" {word}" for word in (*BACKGROUNDS, *COLOURS, *SHAPES, *SIZES, "dot"))
     for number in range(scripts):
         script = write_script(seed, "train", number)
-        turns = [*captions(script), *all_turns(script, seed, most=3), *map(multiple_choice, ask(script, seed, most=3))]
+        asked = ask(script, seed, most=3)
+        turns = [*captions(script), *all_turns(script, seed, most=3, forms=(0.6, 0.3, 0.1, 0.0))]
+        turns += [multiple_choice(question, LETTER_ONLY) for question in asked]
         for question, answer in turns:
             yield render((Turn("user", question), Turn("assistant", answer)), TEMPLATES[template])
         yield words

@@ -1,0 +1,50 @@
+"""Still pictures from files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from vidlmm.media.errors import Kind, MediaError
+from vidlmm.media.limits import DEFAULT_LIMITS, Limits
+from vidlmm.media.open import regular_file
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+
+
+def read_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture in RGB, uint8, turned upright where its EXIF data says how; of a GIF the first frame.
+
+    Raises MediaError: "missing", "not_media", "truncated", "too_large".
+    """
+    name = os.fspath(path)
+    location = regular_file(name)
+    if location.stat().st_size == 0:
+        raise MediaError(name, "truncated", "the file is empty")
+    try:
+        return _decode(name, location, limits)
+    except MediaError:
+        raise
+    except Exception as error:
+        raise MediaError(name, *_diagnose(error)) from error
+
+
+def _decode(name: str, location: Path, limits: Limits) -> UInt8[np.ndarray, "H W 3"]:
+    with Image.open(location, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > limits.max_image_pixels:
+            limit = limits.max_image_pixels
+            raise MediaError(name, "too_large", f"{width} x {height} pixels; at most {limit} pixels are read")
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def _diagnose(error: Exception) -> tuple[Kind, str]:
+    if isinstance(error, UnidentifiedImageError):
+        return "not_media", f"this is no picture in one of the formats {', '.join(FORMATS)}"
+    if isinstance(error, MemoryError | Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return "too_large", "the picture needs more memory than it may"
+    if isinstance(error, OSError) and "truncated" in str(error):
+        return "truncated", "the picture's data ends early"
+    return "not_media", "the picture's data is damaged"
