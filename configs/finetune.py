@@ -10,7 +10,7 @@ from vidlmm.configs import quickstart
 
 
 def get_config() -> ConfigDict:
-    """One stage over everything but the tower, at a fifth of the quickstart's rates."""
+    """One stage over everything, at a fifth of the quickstart's rates."""
     c = quickstart.get_config()
     c.name = "finetune"
     c.init = "runs/quickstart"
@@ -22,7 +22,7 @@ def tune() -> ConfigDict:
     """The quickstart's second stage with small batches, for a few clips or a few thousand."""
     s = quickstart.instruct()
     s.name = "tune"
-    s.lr, s.rates.decoder = 2e-4, 1e-4
+    s.lr, s.rates.tower, s.rates.decoder = 2e-4, 1e-4, 1e-4
     # steps = 0 goes by epochs.
     s.steps, s.epochs = 0, 10.0
     s.batch = ConfigDict({"rows": 8, "length": 512, "frames": 64})

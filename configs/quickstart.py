@@ -47,9 +47,9 @@ def align() -> ConfigDict:
 
 
 def instruct() -> ConfigDict:
-    """Connector and decoder learn to answer. The tower stays: its backward pass would cost more than it brings."""
-    s = stage(name="instruct", trainable=("connector", "decoder"), lr=1e-3, steps=240)
-    s.rates = ConfigDict({"decoder": 5e-4})
+    """Everything learns to answer, the pretrained parts at half the connector's rate."""
+    s = stage(name="instruct", trainable=("tower", "connector", "decoder"), lr=1e-3, steps=360)
+    s.rates = ConfigDict({"tower": 5e-4, "decoder": 5e-4})
     s.batch = ConfigDict({"rows": 6, "length": 640, "frames": 48})
     return s
 

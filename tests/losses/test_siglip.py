@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from vidlmm.losses import siglip_loss
 
@@ -29,3 +30,18 @@ def test_matching_pairs_are_pulled_together():
     assert siglip_loss(images, images, *args) < siglip_loss(images, jnp.roll(images, 1, axis=0), *args)
     pull = jax.grad(siglip_loss)(images, images, *args)
     assert (np.diagonal(pull) < 0).all()
+
+
+def test_equal_texts_belong_together_and_weigh_as_one():
+    """Doubling a pair changes what its row adds only by the other rows' second negative."""
+    rng = np.random.default_rng(0)
+    x, y = (jnp.asarray(v / np.linalg.norm(v, axis=1, keepdims=True)) for v in rng.normal(size=(2, 3, 4)))
+    scale, bias = jnp.asarray(1.0), jnp.asarray(-0.5)
+    same = jnp.asarray([[True, True, False], [True, True, False], [False, False, True]])
+    logits = np.exp(1.0) * np.asarray(x) @ np.asarray(y).T - 0.5
+    signs = np.where(np.asarray(same), 1.0, -1.0)
+    terms = np.log1p(np.exp(-signs * logits)) * np.where(np.asarray(same), [[0.5], [0.5], [1.0]], 1.0)
+    assert float(siglip_loss(x, y, scale, bias, same)) == pytest.approx(terms.sum() / 3, rel=1e-5)
+    assert float(siglip_loss(x, y, scale, bias, jnp.eye(3, dtype=bool))) == pytest.approx(
+        float(siglip_loss(x, y, scale, bias)), rel=1e-6
+    )

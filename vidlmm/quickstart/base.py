@@ -24,7 +24,7 @@ SEED = 0
 # Scripts whose sentences the tokenizer is trained on, and pieces at most.
 _SCRIPTS = 2000
 _VOCAB = 704
-_TOWER_SCALE = 2.0**-6
+_TOWER_SCALE = 2.0**-5
 _STREAM = frozenset(
     ("patch", "patch_bias", "position", "layers.out", "layers.out_bias", "layers.down", "layers.down_bias")
 )
@@ -75,8 +75,8 @@ def export_base(tower: Path, decoder: Path, folder: Path = BASE) -> None:
 def _scale(name: str) -> float:
     """What a tower parameter is multiplied with, so that the features come out small.
 
-    The pooling head of the SigLIP stage begins with a norm, and so does every block: nothing kept the residual stream
-    from growing to 90 times what the decoder's embeddings are. Its parts are the patches, the positions, and what the
+    The loss sees unit vectors, and every block begins with a norm: nothing kept the residual stream
+    from growing to 50 times what the decoder's embeddings are. Its parts are the patches, the positions, and what the
     blocks add; scaling them all scales the features and changes nothing else. A power of two is exact in bfloat16.
     """
     return _TOWER_SCALE if name.removeprefix("tower.") in _STREAM else 1.0
