@@ -78,6 +78,8 @@ def _flip(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
+# Several of the reader's tasks can meet the damage; it takes one's error and drops the others' unread.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [_cut, _flip, Path.unlink])
 def test_a_damaged_newest_one_falls_back_and_is_set_aside(tmp_path: Path, damage: Any) -> None:
     store = store_with(tmp_path / "c", 1, 2)
@@ -136,3 +138,11 @@ def test_a_folder_that_is_no_finished_run_says_what_to_do(tmp_path: Path) -> Non
         load_run(tmp_path / "run")
     with pytest.raises(RunFolderError, match=r"tokenizer .*none\.json is not there"):
         begin_run(tmp_path / "other", {}, SYSTEMS["quickstart"], tmp_path / "none.json")
+
+
+def test_a_relative_folder_is_as_good_as_an_absolute_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = store_with(Path("runs") / "mine", 1)
+    found, warnings = restore(store)
+    assert found.step == 1 and not warnings
+    assert (tmp_path / "runs" / "mine" / "1").is_dir()

@@ -40,7 +40,7 @@ class Store:
     """
 
     def __init__(self, folder: Path, keep: int = 2):
-        self.folder = folder
+        self.folder = folder.absolute()  # orbax refuses relative paths
         self.keep = max(1, keep)
 
     def steps(self) -> list[int]:
