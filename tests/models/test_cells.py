@@ -1,5 +1,7 @@
 """Cells of pictures and their words: places are where they should be, and a few steps teach something."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,7 +58,7 @@ def test_steps_bring_cells_and_their_words_together():
     optimizer = optax.adam(3e-3)
 
     @jax.jit
-    def step(p: nnx.State, state: optax.OptState) -> tuple[nnx.State, optax.OptState, jax.Array]:
+    def step(p: Any, state: Any) -> tuple[Any, Any, jax.Array]:
         value, gradients = jax.value_and_grad(loss)(p)
         updates, state = optimizer.update(gradients, state)
         return optax.apply_updates(p, updates), state, value

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import av.container
@@ -29,6 +30,8 @@ VIDEO_CODECS = frozenset(
     ["h264", "hevc", "vp8", "vp9", "av1", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v1", "msmpeg4v2"]
     + ["msmpeg4v3", "h263", "flv1", "wmv1", "wmv2", "wmv3", "vc1", "mjpeg", "gif", "theora"]
 )
+# Titles in another encoding are no reason to refuse a film. PyAV 19 has the option no more.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 @dataclass
@@ -137,7 +140,7 @@ def _open(name: str, limits: Limits) -> av.container.InputContainer:
     }
     with faults(name, "not_media"):
         # An absolute path is never taken for a protocol; titles in old encodings do no harm.
-        return av.open(str(location), options=options, metadata_errors="replace", timeout=limits.seconds)
+        return av.open(str(location), options=options, timeout=limits.seconds, **_METADATA)
 
 
 def regular_file(name: str) -> Path:
