@@ -23,8 +23,8 @@ def tune() -> ConfigDict:
     s = quickstart.instruct()
     s.name = "tune"
     s.lr, s.rates.tower, s.rates.decoder = 2e-4, 1e-4, 1e-4
-    # steps = 0 goes by epochs.
-    s.steps, s.epochs = 0, 10.0
+    # Enough for a handful of clips; with thousands, steps=0 and epochs=1 or 2.
+    s.steps = 200
     s.batch = ConfigDict({"rows": 8, "length": 512, "frames": 64})
     # Answers of an earlier turn may be needed for a later one.
     s.source.turns = "conversation"
