@@ -53,13 +53,13 @@ def test_a_batch_is_split_over_all_devices_or_refused() -> None:
 def test_four_devices_give_the_losses_of_one(whole: Path, tmp_path: Path, tokenizer: str, compile_cache: Path) -> None:
     flags = "--xla_force_host_platform_device_count=4"
     environment = {**os.environ, "VIDLMM_CACHE": str(compile_cache), "PYTHONPATH": ".", "XLA_FLAGS": flags}
-    command = [sys.executable, "-m", "tests.train.toy", str(tmp_path / "run"), tokenizer, "0", "2", "2"]
+    command = [sys.executable, "-m", "tests.train.toy", str(tmp_path / "run"), tokenizer, "0", "2"]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 0, ended.stderr
     one, four = ([row["loss"] for row in read_metrics(run / "metrics.jsonl")] for run in (whole, tmp_path / "run"))
-    # Adam's first steps follow the sign of rounding noise; the first stage's losses are still close.
+    # The first two see the same weights, for the first rate is 0; Adam's steps follow the sign of rounding noise.
     np.testing.assert_allclose(four[:2], one[:2], rtol=1e-6)
-    np.testing.assert_allclose(four, one, rtol=1e-2)
+    np.testing.assert_allclose(four, one[:6], rtol=1e-3)
     assert set(read_weights(tmp_path / "run" / "model.safetensors")) == set(read_weights(whole / "model.safetensors"))
 
 

@@ -49,11 +49,11 @@ def batches(config: dict[str, Any], count: int) -> list[dict[str, np.ndarray]]:
 def run(config: dict[str, Any], start: dict[str, np.ndarray], steps: int) -> tuple[Params, list[dict[str, float]], Any]:
     p = program(config)
     state, frozen, idle = p.begin({name: jnp.asarray(value) for name, value in start.items()})
-    metrics, step = [], None
+    metrics, step, rates = [], None, jnp.array([p.stage.lr])
     for arrays in batches(config, steps):
         placed = place_batch(p.mesh, arrays)
-        step = step or compile_step(p.step(), state, frozen, placed)
-        state, values = step(state, frozen, placed, jnp.float32(p.stage.lr))
+        step = step or compile_step(p.step(), state, frozen, placed, rates)
+        state, values = step(state, frozen, placed, rates)
         metrics.append({name: float(value) for name, value in values.items()})
     return p.end(state, frozen, idle), metrics, state
 
@@ -93,7 +93,7 @@ def test_a_module_moves_at_its_own_rate() -> None:
     stage = stage_from_config(toy.stage("s", lr=1e-2, rates={"connector": 2e-3}))
     params = init_params(Pair, ["connector.kernel", "decoder.kernel"])
     state = init_state(params, make_optimizer(stage))
-    after, _ = make_step(skeleton(Pair), loss, stage)(state, {}, {"x": jnp.ones((1, 2))}, jnp.float32(1e-2))
+    after, _ = make_step(skeleton(Pair), loss, stage)(state, {}, {"x": jnp.ones((1, 2))}, jnp.array([1e-2, 2e-3]))
     moved = {name: float(np.abs(after.trainable[name] - params[name]).max()) for name in params}
     assert moved == pytest.approx({"connector.kernel": 2e-3, "decoder.kernel": 1e-2}, rel=1e-3)
 
@@ -144,6 +144,11 @@ def test_text_alone_trains_the_decoder_without_the_tower(whole_params: dict[str,
 def test_text_alone_refuses_to_train_the_tower() -> None:
     with pytest.raises(RunError, match="text alone trains the decoder"):
         program(toy.text_stage("t", trainable=("tower",)))
+
+
+def test_a_rate_for_a_module_that_is_not_there_is_refused() -> None:
+    with pytest.raises(RunError, match="rates: no parameter lies under 'visual'"):
+        program(toy.stage("s", rates={"visual": 1e-3}))
 
 
 def test_the_siglip_stage_hands_its_tower_to_the_whole_model(whole_params: dict[str, np.ndarray]) -> None:

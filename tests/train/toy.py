@@ -127,16 +127,16 @@ def _pairs(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {"frames": _frames(words, rng), "ids": ids, "lengths": np.ones(WORDS, np.int32)}
 
 
-def main(workdir: str, tokenizer_path: str, pause: str, data: str = "-1", fsdp: str = "1") -> int:
-    """Entry of processes that are killed or have several devices: the toy run with two stages."""
+def main(workdir: str, tokenizer_path: str, pause: str, fsdp: str = "1") -> int:
+    """Entry of processes that are killed (the toy run's two stages) or have several devices (the first stage)."""
     from vidlmm.train.errors import RunError
     from vidlmm.train.loop import train
 
     slow = {"kind": "toy", "pause": float(pause)}
     stages = (stage("align", trainable=("connector",), source=slow), stage("all", source=slow))
-    mesh = {"data": int(data), "fsdp": int(fsdp)}
+    stages = stages if fsdp == "1" else stages[:1]
     try:
-        train(config(*stages, tokenizer=tokenizer_path, mesh=mesh), workdir, ToySource)
+        train(config(*stages, tokenizer=tokenizer_path, mesh={"data": -1, "fsdp": int(fsdp)}), workdir, ToySource)
     except RunError as error:
         print(f"vidlmm: {error}", file=sys.stderr)
         return error.exit_code

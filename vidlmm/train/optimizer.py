@@ -1,33 +1,40 @@
 """AdamW with a learning rate for each module, over a flat dict of named parameters."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from vidlmm.checkpoint.names import Params
-from vidlmm.train.stage import Stage, rate_of, select
+from vidlmm.train.stage import Stage, under
 
 
-def learning_rate(stage: Stage, steps: int, step: int) -> float:
-    """The stage's base rate at a step counted from 0, as the `transformers` schedules have it.
+def schedule(stage: Stage, steps: int, step: int) -> float:
+    """The share of the peak rate at a step counted from 0, as the `transformers` schedules have it.
 
     Rises linearly from 0 over ceil(warmup_ratio * steps) steps, then falls to 0 at `steps` (cosine, linear) or stays.
     """
     warmup = math.ceil(round(stage.warmup_ratio * steps, 6))
     if step < warmup:
-        return stage.lr * step / warmup
+        return step / warmup
     progress = min(1.0, (step - warmup) / max(1, steps - warmup))
     match stage.schedule:
         case "cosine":
-            return stage.lr * 0.5 * (1.0 + math.cos(math.pi * progress))
+            return 0.5 * (1.0 + math.cos(math.pi * progress))
         case "linear":
-            return stage.lr * (1.0 - progress)
+            return 1.0 - progress
         case "constant":
-            return stage.lr
+            return 1.0
+
+
+def learning_rates(stage: Stage, steps: int, step: int) -> Float32[np.ndarray, " m"]:
+    """The rates of a step: the stage's own first, then those of the modules in `stage.rates`, in that order."""
+    share = schedule(stage, steps, step)
+    return np.array([share * peak for peak in (stage.lr, *(rate for _, rate in stage.rates))], np.float32)
 
 
 def is_decayed(name: str) -> bool:
@@ -37,7 +44,7 @@ def is_decayed(name: str) -> bool:
 
 
 def make_optimizer(stage: Stage) -> optax.GradientTransformation:
-    """Clipping by global norm, Adam and decoupled weight decay; the learning rate comes in `scaled_updates`."""
+    """Clipping by global norm, Adam and decoupled weight decay; the learning rates come in `apply_updates`."""
 
     def decayed(params: Any) -> dict[str, bool]:
         return {name: is_decayed(name) for name in params}
@@ -49,17 +56,15 @@ def make_optimizer(stage: Stage) -> optax.GradientTransformation:
     return optax.chain(*parts)
 
 
-def relative_rates(stage: Stage, names: Mapping[str, Any]) -> dict[str, float]:
-    """Each parameter's rate as a share of the stage's own.
-
-    Raises:
-        RunError: a rate for a module that does not exist.
-    """
-    select(names, (prefix for prefix, _ in stage.rates), what=f"stage {stage.name!r}, rates")
-    base = stage.lr if stage.lr > 0 else 1.0
-    return {name: rate_of(name, stage) / base for name in names}
+def rate_groups(stage: Stage, names: Iterable[str]) -> dict[str, int]:
+    """Which of `learning_rates` is each parameter's: its module's own, of the longest prefix, or 0, the stage's."""
+    groups = {}
+    for name in names:
+        own = [(len(prefix), place) for place, (prefix, _) in enumerate(stage.rates, 1) if under(name, prefix)]
+        groups[name] = max(own)[1] if own else 0
+    return groups
 
 
-def apply_updates(params: Params, updates: Any, rate: Float[Array, ""], shares: Mapping[str, float]) -> Params:
-    """Parameters minus rate * share * update, in the parameters' own dtype."""
-    return {n: (p - (rate * shares[n]) * updates[n].astype(jnp.float32)).astype(p.dtype) for n, p in params.items()}
+def apply_updates(params: Params, updates: Any, rates: Float[Array, " m"], groups: Mapping[str, int]) -> Params:
+    """Parameters minus their group's rate times their update, in the parameters' own dtype."""
+    return {n: (p - rates[groups[n]] * updates[n].astype(jnp.float32)).astype(p.dtype) for n, p in params.items()}

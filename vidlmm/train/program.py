@@ -13,7 +13,7 @@ from vidlmm.parallel import param_shardings, replicated
 from vidlmm.spec import ModelSpec
 from vidlmm.train.errors import RunError
 from vidlmm.train.objectives import loss_of, model_maker
-from vidlmm.train.optimizer import make_optimizer, relative_rates
+from vidlmm.train.optimizer import make_optimizer
 from vidlmm.train.stage import Stage, select
 from vidlmm.train.state import TrainState, init_state
 from vidlmm.train.step import LossSums, StepFn, make_step
@@ -114,7 +114,7 @@ def stage_program(
     trainable = select(model.shapes, stage.trainable, what=f"stage {stage.name!r}, trainable")
     if stage.objective == "text" and not all(name.startswith("decoder.") for name in trainable):
         raise RunError(f"stage {stage.name!r}: text alone trains the decoder; trainable is {stage.trainable}")
-    relative_rates(stage, model.shapes)
+    select(model.shapes, (prefix for prefix, _ in stage.rates), what=f"stage {stage.name!r}, rates")
     return StageProgram(
         stage=stage,
         mesh=mesh,

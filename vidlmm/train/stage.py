@@ -102,12 +102,6 @@ def under(name: str, prefix: str) -> bool:
     return not prefix or name == prefix or name.startswith(prefix + ".")
 
 
-def rate_of(name: str, stage: Stage) -> float:
-    """Peak learning rate of a parameter: its module's own, of the longest prefix, or the stage's."""
-    own = [(len(prefix), rate) for prefix, rate in stage.rates if under(name, prefix)]
-    return max(own)[1] if own else stage.lr
-
-
 def _flat(rates: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     flat: dict[str, float] = {}
     for key, value in rates.items():

@@ -16,7 +16,7 @@ from vidlmm.train.errors import RunError, RunInterrupted, disk_errors
 from vidlmm.train.job import Job
 from vidlmm.train.metrics import MetricsWriter
 from vidlmm.train.objectives import check_arrays
-from vidlmm.train.optimizer import learning_rate
+from vidlmm.train.optimizer import learning_rates
 from vidlmm.train.prefetch import Prefetch, Ready
 from vidlmm.train.program import StageProgram
 from vidlmm.train.progress import clock, short
@@ -99,14 +99,14 @@ class StageLoop:
                 self._leave(self.signals.signum)
             if ready is None:
                 raise RunError(f"stage {self.stage.name!r}: its source ended after {done} of {self.steps} steps")
+            rates = jnp.asarray(learning_rates(self.stage, self.steps, done))
             if step is None:
                 self.job.progress.line(f"{self._title(done)}  compiling", force=True)
-                step = compile_step(program.step(), state, frozen, ready.arrays)
+                step = compile_step(program.step(), state, frozen, ready.arrays, rates)
                 self.window = _Window(waited=prefetch.waited)
-            rate = learning_rate(self.stage, self.steps, done)
-            state, values = step(state, frozen, ready.arrays, jnp.float32(rate))
+            state, values = step(state, frozen, ready.arrays, rates)
             done, position = done + 1, ready.position
-            self.pending.append(_Pending(done, rate, values, ready, prefetch.waited))
+            self.pending.append(_Pending(done, float(rates[0]), values, ready, prefetch.waited))
             self._drain(1)
             due = minutes > 0 and time.monotonic() - saved_at > 60 * minutes
             if done == self.steps or due or (every > 0 and (self.before + done) % every == 0):

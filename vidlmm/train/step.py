@@ -9,14 +9,14 @@ import optax
 from jaxtyping import Array, Float
 
 from vidlmm.checkpoint.names import Params, Skeleton
-from vidlmm.train.optimizer import apply_updates, make_optimizer, relative_rates
+from vidlmm.train.optimizer import apply_updates, make_optimizer, rate_groups
 from vidlmm.train.stage import Stage
 from vidlmm.train.state import TrainState
 
 Arrays = Mapping[str, jax.Array]
 # (model, batch arrays) -> (sum of weighted losses, sum of weights, further sums to be divided by the weights)
 LossSums = Callable[[Any, Arrays], tuple[Float[Array, ""], Float[Array, ""], dict[str, Float[Array, ""]]]]
-StepFn = Callable[[TrainState, Params, Arrays, Float[Array, ""]], tuple[TrainState, dict[str, jax.Array]]]
+StepFn = Callable[[TrainState, Params, Arrays, Float[Array, " m"]], tuple[TrainState, dict[str, jax.Array]]]
 
 
 def make_step(skeleton: Skeleton, loss_sums: LossSums, stage: Stage) -> StepFn:
@@ -28,18 +28,18 @@ def make_step(skeleton: Skeleton, loss_sums: LossSums, stage: Stage) -> StepFn:
     Args:
         skeleton: the model without its arrays.
         loss_sums: the objective.
-        stage: modules' relative rates, optimizer settings. The schedule is the caller's: another learning rate or
-            another length of the stage is the same program.
+        stage: which modules have rates of their own, optimizer settings. The rates themselves are the caller's: other
+            rates or another length of the stage are the same program.
 
     Returns:
-        (state, frozen parameters, batch arrays, learning rate) -> (state, metrics), where metrics holds float32
+        (state, frozen parameters, batch arrays, `learning_rates`) -> (state, metrics), where metrics holds float32
         scalars: loss, accuracy and whatever else the objective sums, grad_norm (before clipping), tokens (sum of
         weights), skipped and skipped_in_row.
     """
     optimizer = make_optimizer(stage)
 
     def step(
-        state: TrainState, frozen: Params, arrays: Arrays, rate: Float[Array, ""]
+        state: TrainState, frozen: Params, arrays: Arrays, rates: Float[Array, " m"]
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         def objective(trainable: Params) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
             loss, weight, sums = loss_sums(skeleton.model({**frozen, **trainable}), arrays)
@@ -50,8 +50,7 @@ def make_step(skeleton: Skeleton, loss_sums: LossSums, stage: Stage) -> StepFn:
         norm = optax.tree.norm(jax.tree.map(lambda g: g.astype(jnp.float32), gradients))
         good = jnp.isfinite(loss) & jnp.isfinite(norm)
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.trainable)
-        shares = relative_rates(stage, state.trainable)
-        trainable = apply_updates(state.trainable, updates, rate, shares)
+        trainable = apply_updates(state.trainable, updates, rates, rate_groups(stage, state.trainable))
         bad = (~good).astype(jnp.int32)
         new = TrainState(
             step=state.step + 1,
@@ -67,11 +66,11 @@ def make_step(skeleton: Skeleton, loss_sums: LossSums, stage: Stage) -> StepFn:
     return step
 
 
-def compile_step(step: StepFn, state: TrainState, frozen: Params, arrays: Arrays) -> StepFn:
+def compile_step(step: StepFn, state: TrainState, frozen: Params, arrays: Arrays, rates: Float[Array, " m"]) -> StepFn:
     """The step compiled for these shapes and placements. The state's memory is reused for the new state."""
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     jitted = jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
-    return jitted.lower(state, frozen, arrays, jax.ShapeDtypeStruct((), jnp.float32)).compile()
+    return jitted.lower(state, frozen, arrays, rates).compile()
 
 
 def _choose(good: jax.Array, new: Any, old: Any) -> Any:
