@@ -23,16 +23,16 @@ def get_config() -> ConfigDict:
 
 
 def tower() -> ConfigDict:
-    """SigLIP's sigmoid loss (Zhai et al. 2023) between the cells of captioned stills and their captions' words.
+    """SigLIP's sigmoid loss (Zhai et al. 2023) between the cells of stills and the words that are said of each.
 
     On whole stills and whole captions a tower of this size learned colours in an hour, and neither shapes nor places.
     """
-    s = quickstart.stage(name="tower", trainable=("",), lr=2e-3, steps=2000)
+    s = quickstart.stage(name="tower", trainable=("",), lr=1e-3, steps=8000)
     s.objective = "cells"
-    s.b2 = 0.95  # SigLIP section 4.1: 0.999 makes the loss jump
-    s.weight_decay = 1e-4
+    s.b2 = 0.98  # SigLIP section 4.1: 0.999 makes the loss jump
+    s.weight_decay = 1e-2
     # length: cells of a still.
-    s.batch = ConfigDict({"rows": 64, "length": 4, "frames": 64})
+    s.batch = ConfigDict({"rows": 64, "length": 16, "frames": 64})
     s.source.kind = "world_cells"
     return s
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidlmm.losses import siglip_loss
+from vidlmm.losses import pair_logits, siglip_loss
 
 
 def test_the_loss_is_the_sum_over_all_pairs():
@@ -32,16 +32,13 @@ def test_matching_pairs_are_pulled_together():
     assert (np.diagonal(pull) < 0).all()
 
 
-def test_equal_texts_belong_together_and_weigh_as_one():
-    """Doubling a pair changes what its row adds only by the other rows' second negative."""
+def test_a_picture_may_belong_to_several_texts():
     rng = np.random.default_rng(0)
-    x, y = (jnp.asarray(v / np.linalg.norm(v, axis=1, keepdims=True)) for v in rng.normal(size=(2, 3, 4)))
-    scale, bias = jnp.asarray(1.0), jnp.asarray(-0.5)
-    same = jnp.asarray([[True, True, False], [True, True, False], [False, False, True]])
-    logits = np.exp(1.0) * np.asarray(x) @ np.asarray(y).T - 0.5
-    signs = np.where(np.asarray(same), 1.0, -1.0)
-    terms = np.log1p(np.exp(-signs * logits)) * np.where(np.asarray(same), [[0.5], [0.5], [1.0]], 1.0)
-    assert float(siglip_loss(x, y, scale, bias, same)) == pytest.approx(terms.sum() / 3, rel=1e-5)
-    assert float(siglip_loss(x, y, scale, bias, jnp.eye(3, dtype=bool))) == pytest.approx(
-        float(siglip_loss(x, y, scale, bias)), rel=1e-6
-    )
+    images, texts = rng.normal(size=(3, 4)), rng.normal(size=(5, 4))
+    images, texts = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (images, texts))
+    together = rng.random((3, 5)) < 0.4
+    logits = math.e * images @ texts.T - 0.5
+    terms = np.log1p(np.exp(np.where(together, -logits, logits)))
+    args = *(jnp.asarray(v, jnp.float32) for v in (images, texts)), jnp.asarray(1.0), jnp.asarray(-0.5)
+    assert float(siglip_loss(*args, jnp.asarray(together))) == pytest.approx(terms.sum() / 3, rel=1e-5)
+    np.testing.assert_allclose(pair_logits(*args), logits, rtol=1e-5)

@@ -52,25 +52,15 @@ def test_batches_have_the_shapes_of_their_stage_and_go_on_after_a_stop(number):
         assert np.array_equal(third.arrays[name], array)
 
 
-def test_captioned_stills_feed_the_plain_siglip_objective():
-    stage = small(0)
-    stage.objective, stage.source.kind, stage.batch.length = "siglip", "world_stills", 48
-    made = context(stage)
-    source = open_source(made)
-    check_arrays(made.stage, next(source).arrays)
-    source.close()
-
-
 def test_a_source_serves_its_own_objective_only():
     with pytest.raises(RunError, match="serves objective 'cells', not 'boards'"):
         open_source(context(small(0), objective="boards"))
 
 
-def test_stills_come_in_whole_groups():
+def test_a_still_has_as_many_cells_as_the_connector_makes():
     stage = small(0)
-    stage.objective, stage.source.kind = "siglip", "world_stills"
-    stage.batch.rows = stage.batch.frames = 12
-    with pytest.raises(RunError, match="groups of 8"):
+    stage.batch.length = 9
+    with pytest.raises(RunError, match="batch.length is 9; a still has 16 cells"):
         open_source(context(stage))
 
 

@@ -10,11 +10,11 @@ from vidlmm.media.index import probe
 from vidlmm.media.read import read_frames
 from vidlmm.world.dataset import make_world
 from vidlmm.world.encode import FPS, write_clip
-from vidlmm.world.motion import shown_at
+from vidlmm.world.motion import RADIUS, shown_at
 from vidlmm.world.render import BACKGROUND, RGB, draw_frame
 from vidlmm.world.script import write_script
 from vidlmm.world.sound import events, waveform
-from vidlmm.world.stills import GROUP, scene, still
+from vidlmm.world.stills import scene
 from vidlmm.world.storyboard import storyboard
 
 SCRIPTS = [write_script(2, "train", number) for number in range(40)]
@@ -69,14 +69,17 @@ def test_tones_stand_at_the_events():
     assert np.abs(sound[: int(events(script)[0][0] * 16_000) - 1]).max() == 0
 
 
-def test_stills_of_a_group_differ_in_their_captions():
-    captions = {n: {still(9, g * GROUP + n)[1] for g in range(6)} for n in range(GROUP)}
-    assert len(set.union(*captions.values())) > 30
-    base, t = scene(9, 0)
-    for n in range(1, GROUP):
-        other, when = scene(9, n)
-        assert when == t and len(other.things) == len(base.things)
-        assert sum(a != b for a, b in zip(base.things, other.things, strict=True)) <= 1
+def test_stills_are_moments_of_training_clips_and_crowds_by_turns():
+    stills = [scene(9, number) for number in range(200)]
+    assert stills[:20] == [scene(9, number) for number in range(20)]
+    assert all(script == write_script(9, "train", 2 * n) for n, (script, _) in enumerate(stills[::2]))
+    crowds = [script for script, _ in stills[1::2]]
+    assert {len(script.things) for script in crowds} == {1, 2, 3, 4, 5}
+    for script in crowds:
+        assert all(thing.action == "still" for thing in script.things)
+        for n, one in enumerate(script.things):
+            for other in script.things[:n]:
+                assert np.hypot(*np.subtract(one.path[0], other.path[0])) >= RADIUS[one.size] + RADIUS[other.size]
 
 
 def test_a_world_is_written_in_the_released_format_and_goes_on_after_a_stop(tmp_path):

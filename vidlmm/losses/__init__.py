@@ -1,6 +1,6 @@
 """Hidden states and the head matrix into a scalar and its metrics."""
 
 from vidlmm.losses.cross_entropy import cross_entropy
-from vidlmm.losses.siglip import siglip_loss
+from vidlmm.losses.siglip import pair_logits, siglip_loss
 
-__all__ = ["cross_entropy", "siglip_loss"]
+__all__ = ["cross_entropy", "pair_logits", "siglip_loss"]

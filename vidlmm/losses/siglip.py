@@ -7,20 +7,25 @@ from jaxtyping import Array, Bool, Float, Float32
 
 def siglip_loss(
     images: Float[Array, "n D"],
-    texts: Float[Array, "n D"],
+    texts: Float[Array, "m D"],
     log_scale: Float[Array, ""],
     bias: Float[Array, ""],
-    same: Bool[Array, "n n"] | None = None,
+    together: Bool[Array, "n m"] | None = None,
 ) -> Float32[Array, ""]:
-    """-1/n sum_ij log sigmoid(z_ij (exp(log_scale) x_i.y_j + bias)), z = 1 on the diagonal, -1 elsewhere.
+    """-1/n sum_ij log sigmoid(z_ij (exp(log_scale) x_i.y_j + bias)), z = 1 for pairs that belong together, else -1.
 
-    images and texts are unit vectors, row i of both belongs together. Zhai et al., "Sigmoid loss for language image
-    pre-training", section 3.2 and algorithm 1. `same` marks all pairs that belong together where there are more, such
-    as equal texts: z is 1 for them, and those of a row weigh as much as one.
+    images and texts are unit vectors. Row i of both belongs together, and nothing else, unless `together` says
+    otherwise. Zhai et al., "Sigmoid loss for language image pre-training", section 3.2 and algorithm 1.
     """
-    count = images.shape[0]
-    logits = jnp.exp(log_scale) * jnp.einsum("id,jd->ij", images, texts, preferred_element_type=jnp.float32) + bias
-    together = jnp.eye(count, dtype=bool) if same is None else same
-    signs = jnp.where(together, 1.0, -1.0)
-    weights = jnp.where(together, 1.0 / jnp.sum(together, axis=1, keepdims=True), 1.0)
-    return -jnp.sum(weights * jax.nn.log_sigmoid(signs * logits.astype(jnp.float32))) / count
+    logits = pair_logits(images, texts, log_scale, bias)
+    if together is None:
+        together = jnp.eye(len(images), dtype=bool)
+    return -jnp.sum(jax.nn.log_sigmoid(jnp.where(together, logits, -logits))) / len(images)
+
+
+def pair_logits(
+    images: Float[Array, "n D"], texts: Float[Array, "m D"], log_scale: Float[Array, ""], bias: Float[Array, ""]
+) -> Float32[Array, "n m"]:
+    """How much the loss's model holds each pair to belong together: positive for more likely than not."""
+    alike = jnp.einsum("id,jd->ij", images, texts, preferred_element_type=jnp.float32)
+    return (jnp.exp(log_scale) * alike + bias).astype(jnp.float32)

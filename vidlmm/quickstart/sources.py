@@ -11,14 +11,14 @@ from vidlmm.data.stream import Source as Drawn
 from vidlmm.layout import assemble
 from vidlmm.media.pixels import fit_frame
 from vidlmm.quickstart.boards import Board, Boards, cell_ids
-from vidlmm.spec import ModelSpec, PixelSpec
+from vidlmm.spec import ModelSpec
 from vidlmm.text import load_tokenizer
 from vidlmm.text.tokenizer import Tokenizer
 from vidlmm.train.errors import RunError
 from vidlmm.train.open_source import open_source as open_read_source
 from vidlmm.train.sources import Item, Source, SourceContext
 from vidlmm.world.render import draw_frame
-from vidlmm.world.stills import GROUP, scene, still
+from vidlmm.world.stills import scene
 from vidlmm.world.storyboard import frame_words
 
 # Examples of one "epoch" of an endless supply.
@@ -26,15 +26,14 @@ _SUPPLY = 2**31
 
 
 def open_source(context: SourceContext) -> Source:
-    """ "world_stills": captioned stills (objective "siglip"); "world_boards": storyboards (objective "boards");
-    every other kind is read from files, see `vidlmm.train.open_source`.
+    """ "world_cells": stills with the words of their cells (objective "cells"); "world_boards": storyboards
+    (objective "boards"); every other kind is read from files, see `vidlmm.train.open_source`.
 
     Raises:
         RunError: the stage's objective cannot use the source.
     """
     stage, kind = context.stage, context.stage.source_dict.get("kind")
     made = {
-        "world_stills": ("siglip", _stills),
         "world_cells": ("cells", _cells),
         "world_boards": ("boards", _boards),
     }
@@ -83,17 +82,11 @@ def _made(
     return MadeSource(Drawn(example, collate, lambda index: (str(index), f"example {index}")), order, reading)
 
 
-def _stills(context: SourceContext) -> Source:
-    stage = context.stage
-    if stage.rows % GROUP:
-        raise RunError(f"stage {stage.name!r}: batch.rows is {stage.rows}; stills come in groups of {GROUP}")
-    maker = _StillMaker(load_tokenizer(context.tokenizer), context.spec.pixels, stage.length, context.seed)
-    return _made(context, maker.example, maker.collate, stage.rows // GROUP)
-
-
 def _cells(context: SourceContext) -> Source:
-    stage = context.stage
-    maker = _CellMaker(load_tokenizer(context.tokenizer), context.spec, stage.length, context.seed)
+    stage, cells = context.stage, context.spec.grids[0] ** 2
+    if stage.length != cells:
+        raise RunError(f"stage {stage.name!r}: batch.length is {stage.length}; a still has {cells} cells")
+    maker = _CellMaker(load_tokenizer(context.tokenizer), context.spec, context.seed)
     return _made(context, maker.example, maker.collate, stage.rows)
 
 
@@ -105,42 +98,20 @@ def _boards(context: SourceContext) -> Source:
     return _made(context, boards, maker.collate, stage.rows)
 
 
-class _StillMaker:
-    """Groups of captioned stills as the tower will see frames, and batches of them."""
-
-    def __init__(self, tokenizer: Tokenizer, pixels: PixelSpec, length: int, seed: int):
-        self._tokenizer, self._pixels, self._length, self._seed = tokenizer, pixels, length, seed
-
-    def example(self, group: int) -> list[tuple[np.ndarray, list[int]]]:
-        pairs = [still(self._seed, group * GROUP + n) for n in range(GROUP)]
-        return [(fit_frame(p, self._pixels), self._tokenizer.encode(c)[: self._length]) for p, c in pairs]
-
-    def collate(self, groups: Sequence[list[tuple[np.ndarray, list[int]]]]) -> Arrays:
-        pairs = [pair for group in groups for pair in group]
-        ids = np.zeros((len(pairs), self._length), np.int32)
-        for number, (_, tokens) in enumerate(pairs):
-            ids[number, : len(tokens)] = tokens
-        lengths = np.array([len(tokens) for _, tokens in pairs], np.int32)
-        return {"frames": np.stack([frame for frame, _ in pairs]), "ids": ids, "lengths": lengths}
-
-
 class _CellMaker:
-    """Stills with the words of `count` of their cells: those that show things first, then others by chance."""
+    """Stills as the tower will see frames, with the words of all their cells."""
 
-    def __init__(self, tokenizer: Tokenizer, spec: ModelSpec, count: int, seed: int):
-        self._tokenizer, self._spec, self._count, self._seed = tokenizer, spec, count, seed
+    def __init__(self, tokenizer: Tokenizer, spec: ModelSpec, seed: int):
+        self._tokenizer, self._spec, self._seed = tokenizer, spec, seed
 
-    def example(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def example(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         script, t = scene(self._seed, index)
         words = cell_ids(frame_words(script, t, self._spec.grids[0]), self._tokenizer)
-        full = (words >= 0).sum(axis=1)
-        order = np.random.default_rng([self._seed, index]).permutation(len(words))
-        cells = np.sort(order[np.argsort(-np.minimum(full[order], 3), kind="stable")][: self._count]).astype(np.int32)
-        return fit_frame(draw_frame(script, t), self._spec.pixels), cells, words[cells]
+        return fit_frame(draw_frame(script, t), self._spec.pixels), words
 
-    def collate(self, examples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Arrays:
-        frames, cells, words = zip(*examples, strict=True)
-        return {"frames": np.stack(frames), "cells": np.stack(cells), "words": np.concatenate(words)}
+    def collate(self, examples: Sequence[tuple[np.ndarray, np.ndarray]]) -> Arrays:
+        frames, words = zip(*examples, strict=True)
+        return {"frames": np.stack(frames), "words": np.concatenate(words)}
 
 
 class _BoardMaker:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from vidlmm.losses import cross_entropy, siglip_loss
+from vidlmm.losses import cross_entropy, pair_logits, siglip_loss
 from vidlmm.models import CellPair, SiglipPair, TextSpec, VideoLM
 from vidlmm.spec import ModelSpec
 from vidlmm.train.errors import RunError
@@ -24,8 +24,8 @@ _ROW_ARRAYS = ("table", "row", "position", "segment", "branch", "target", "weigh
 TOKEN_ARRAYS = ("frames", *_ROW_ARRAYS)
 BOARD_ARRAYS = ("words", *_ROW_ARRAYS)
 SIGLIP_ARRAYS = ("frames", "ids", "lengths")
-# cells int32[B, c]: cells of each picture; words int32[B*c, w]: what is said of them.
-CELL_ARRAYS = ("frames", "cells", "words")
+# words int32[B*c, w]: what is said of the c cells of each picture, -1 where a cell has fewer words.
+CELL_ARRAYS = ("frames", "words")
 # Standard deviation of the noise on a board's cells, in units of their own.
 _BOARD_NOISE = 0.3
 
@@ -111,16 +111,17 @@ def siglip_sums(model: Any, arrays: Arrays) -> Sums:
 
 
 def cell_sums(model: Any, arrays: Arrays) -> Sums:
-    """The sigmoid loss between cells and their words; cells of the same words belong together.
+    """The sigmoid loss between cells and single words: a cell belongs to every word that is said of it.
 
-    `accuracy` sums the cells whose most similar words of the batch are their own.
+    `accuracy` sums the cells of which the right words, and no others, are held to be true.
     """
     words = arrays["words"]
-    images, texts = model.images(arrays["frames"], arrays["cells"]), model.texts(words)
-    same = jnp.all(words[:, None] == words[None], axis=-1)
-    loss = siglip_loss(images, texts, model.log_scale[...], model.bias[...], same) * len(words)
-    best = jnp.argmax(images @ texts.T, axis=1)
-    hits = jnp.sum(same[jnp.arange(len(words)), best])
+    images, texts = model.images(arrays["frames"]), model.texts()
+    cell, word = jnp.arange(len(words))[:, None], jnp.where(words < 0, len(texts), words)
+    said = jnp.zeros((len(words), len(texts)), bool).at[cell, word].set(True, mode="drop")
+    loss = siglip_loss(images, texts, model.log_scale[...], model.bias[...], said) * len(words)
+    held = pair_logits(images, texts, model.log_scale[...], model.bias[...]) > 0
+    hits = jnp.sum(jnp.all(held == said, axis=1))
     return loss, jnp.asarray(len(words), jnp.float32), {"accuracy": hits.astype(jnp.float32)}
 
 

@@ -1,58 +1,46 @@
-"""Captioned still pictures of the world: what the quickstart's tower learns from.
+"""Still pictures of the world: what the quickstart's tower learns from.
 
-Contrastive learning takes the cheapest difference between the captions of a batch. So stills come in
-groups of GROUP that differ in one attribute of one thing each: colour, shape, size and place all count.
-Most groups show one thing alone, which is where the tower learns what a thing is.
+Every other one is a moment of a training clip's script. The rest are crowds: up to five things that do nothing,
+anywhere in the picture, so that a step shows many shapes in many places.
 """
 
 import dataclasses
 
 import numpy as np
-from jaxtyping import UInt8
 
-from vidlmm.world.captions import still_caption
-from vidlmm.world.render import draw_frame
+from vidlmm.world.motion import RADIUS
 from vidlmm.world.script import Script, Thing, write_script
-from vidlmm.world.words import COLOURS, SHAPES
+from vidlmm.world.words import CAMERAS, COLOURS, SHAPES, SIZES
 
-GROUP = 8
-_ALONE = 0.6
-
-
-def still(seed: int, number: int, side: int = 128) -> tuple[UInt8[np.ndarray, "S S 3"], str]:
-    """Picture `number` and its caption; numbers of one group of GROUP are variants of one scene."""
-    script, t = scene(seed, number)
-    return draw_frame(script, t, side), still_caption(script, t)
+_MOST = 5
+_TRIES = 60
+_MARGIN = 0.08  # things of a crowd keep their centres this far from the picture's edge
+_MOVED = 0.3  # share of crowds that a panning or zooming camera shows
 
 
 def scene(seed: int, number: int) -> tuple[Script, float]:
-    """The script and the moment that picture `number` shows; of training combinations only."""
-    group, variant = divmod(number, GROUP)
-    script = write_script(seed, "train", group)
-    rng = np.random.default_rng([seed, group, variant, 1])
-    of_group = np.random.default_rng([seed, group, 2])
-    t = float(of_group.uniform())
-    if of_group.random() < _ALONE:
-        script = dataclasses.replace(script, things=script.things[:1])
-    if variant:
-        which = int(rng.integers(len(script.things)))
-        things = list(script.things)
-        things[which] = _vary(things[which], [o.name for o in things], rng)
-        script = dataclasses.replace(script, things=tuple(things))
-    return script, t
+    """The script and the moment (a share of the clip) that still `number` shows; of training combinations only."""
+    script = write_script(seed, "train", number)
+    rng = np.random.default_rng([seed, number, 1])
+    if number % 2:
+        camera = CAMERAS[rng.integers(len(CAMERAS))] if rng.random() < _MOVED else "still"
+        script = dataclasses.replace(script, kind="crowd", things=_crowd(rng), camera=camera)
+    return script, float(rng.uniform())
 
 
-def _vary(thing: Thing, names: list[str], rng: np.random.Generator) -> Thing:
-    """The same thing with another shape, colour, size or place."""
-    what = rng.choice(("shape", "shape", "colour", "size", "place"))
-    if what == "size":
-        return dataclasses.replace(thing, size="big" if thing.size == "small" else "small")
-    if what == "place":
-        dx, dy = rng.uniform(-0.35, 0.35, 2)
-        path = tuple((float(np.clip(x + dx, 0.1, 0.9)), float(np.clip(y + dy, 0.1, 0.9))) for x, y in thing.path)
-        return dataclasses.replace(thing, path=(path[0], path[1]))
-    options = SHAPES if what == "shape" else COLOURS
-    while True:
-        changed = dataclasses.replace(thing, **{str(what): options[int(rng.integers(len(options)))]})
-        if changed.name not in names:
-            return changed
+def _crowd(rng: np.random.Generator) -> tuple[Thing, ...]:
+    """One to five things that do not touch, as far as there is room."""
+    wanted, things = int(rng.integers(1, _MOST + 1)), list[Thing]()
+    for _ in range(_TRIES):
+        if len(things) == wanted:
+            break
+        x, y = (float(v) for v in rng.uniform(_MARGIN, 1 - _MARGIN, 2))
+        shape, colour, size = (str(rng.choice(words)) for words in (SHAPES, COLOURS, SIZES))
+        if all(_apart(x, y, RADIUS[size], other) for other in things):
+            things.append(Thing(shape, colour, size, "still", ((x, y), (x, y))))
+    return tuple(things)
+
+
+def _apart(x: float, y: float, radius: float, other: Thing) -> bool:
+    u, v = other.path[0]
+    return (x - u) ** 2 + (y - v) ** 2 >= (radius + RADIUS[other.size]) ** 2
