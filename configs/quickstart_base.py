@@ -27,12 +27,12 @@ def tower() -> ConfigDict:
 
     On whole stills and whole captions a tower of this size learned colours in an hour, and neither shapes nor places.
     """
-    s = quickstart.stage(name="tower", trainable=("",), lr=1e-3, steps=8000)
+    s = quickstart.stage(name="tower", trainable=("",), lr=1e-3, steps=13000)
     s.objective = "cells"
     s.b2 = 0.98  # SigLIP section 4.1: 0.999 makes the loss jump
     s.weight_decay = 1e-2
     # length: cells of a still.
-    s.batch = ConfigDict({"rows": 64, "length": 16, "frames": 64})
+    s.batch = ConfigDict({"rows": 32, "length": 16, "frames": 32})
     s.source.kind = "world_cells"
     return s
 
