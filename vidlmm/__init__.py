@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidlmm.api import Model as Model
+    from vidlmm.api import from_pretrained as from_pretrained
     from vidlmm.api import load as load
     from vidlmm.configs import load_config as load_config
+    from vidlmm.generate.items import Audio as Audio
+    from vidlmm.generate.items import Image as Image
+    from vidlmm.generate.items import Video as Video
     from vidlmm.media.errors import MediaError as MediaError
     from vidlmm.media.index import VideoInfo as VideoInfo
     from vidlmm.media.index import probe as probe
@@ -22,12 +26,16 @@ if TYPE_CHECKING:
 
 # public name -> module that defines it
 _HOME = {
+    "Audio": "vidlmm.generate.items",
+    "Image": "vidlmm.generate.items",
     "MediaError": "vidlmm.media.errors",
     "Model": "vidlmm.api",
     "ModelSpec": "vidlmm.spec",
     "SYSTEMS": "vidlmm.spec",
+    "Video": "vidlmm.generate.items",
     "VideoInfo": "vidlmm.media.index",
     "VideoLM": "vidlmm.models.video_lm",
+    "from_pretrained": "vidlmm.api",
     "load": "vidlmm.api",
     "load_config": "vidlmm.configs",
     "load_image": "vidlmm.media.video",

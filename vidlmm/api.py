@@ -1,33 +1,117 @@
-"""What users hold: a trained model that answers."""
+"""What users hold: a model that answers."""
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-from vidlmm.checkpoint.run import load_model
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Float32
+
+from vidlmm.checkpoint.hub import local_folder
+from vidlmm.checkpoint.layout import Overrides
+from vidlmm.checkpoint.names import named
+from vidlmm.checkpoint.released import Released, is_released, open_released
+from vidlmm.checkpoint.run import TOKENIZERS, load_model, video_lm_skeleton
+from vidlmm.checkpoint.saving import save_released
 from vidlmm.generate import Answer, Chat, Generator, Prompt, Sampling, conversation
+from vidlmm.generate.forward import Forward
+from vidlmm.generate.items import Medium, Video, prompt_of
 from vidlmm.generate.prompts import MediaKind
+from vidlmm.layout.row import VIDEO
 from vidlmm.media.suffixes import IMAGE_SUFFIXES
 from vidlmm.models import VideoLM
-from vidlmm.parallel import use_compilation_cache
+from vidlmm.parallel import param_shardings, use_compilation_cache
 from vidlmm.spec import ModelSpec
 from vidlmm.text import Tokenizer, load_tokenizer
 
 File = str | os.PathLike[str]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Origin:
+    """The release that a model was loaded from, and the tensors of it that the graph does not use."""
+
+    released: Released
+    unused: Mapping[str, np.ndarray]
+
+
 class Model:
     """A model, its tokenizer, and the ways to ask it.
 
     module: the network (`vidlmm.VideoLM`). spec: how it sees media; the module's own unless changed by `load`.
+    tokenizer: None where the model's folder has none; then it reads token ids and writes none.
     """
 
-    def __init__(self, module: VideoLM, tokenizer: Tokenizer, *, spec: ModelSpec | None = None, slots: int = 8) -> None:
+    def __init__(
+        self,
+        module: VideoLM,
+        tokenizer: Tokenizer | None,
+        *,
+        spec: ModelSpec | None = None,
+        slots: int = 8,
+        origin: Origin | None = None,
+    ) -> None:
         self.module, self.tokenizer = module, tokenizer
         self.spec = spec or module.spec
-        self.generator = Generator(module, tokenizer, slots=slots)
+        self._slots, self._origin = slots, origin
+
+    @cached_property
+    def generator(self) -> Generator:
+        """What writes answers.
+
+        Raises:
+            ValueError: the model has no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise ValueError(
+                f"this {self.spec.name} has no tokenizer, so it cannot read or write text; put "
+                f"{' or '.join(TOKENIZERS)} into its folder"
+            )
+        return Generator(self.module, self.tokenizer, slots=self._slots)
+
+    @cached_property
+    def _forward(self) -> Forward:
+        return Forward(self.module)
+
+    def encode_video(self, pixels: Any, audio: Any = None) -> Float[Array, "P D"]:
+        """A video's tokens as they enter the decoder, newlines and other learned rows included.
+
+        Args:
+            pixels: [F, H, W, 3], normalised floats. audio: [T, mel], the filter bank of its sound.
+
+        Raises:
+            ValueError: pixels or sound of another shape than the system sees.
+        """
+        alone = dataclasses.replace(self.spec, placeholders="index")
+        return self._forward.embeds(prompt_of([VIDEO], [Video(pixels, audio)], alone))
+
+    def logits(self, input_ids: Any, media: Sequence[Medium] = ()) -> Float32[np.ndarray, "L V"]:
+        """Scores of the next token at every place of the merged sequence.
+
+        Args:
+            input_ids: [L], with the placeholders of the original system.
+            media: what they stand for, in order.
+
+        Raises:
+            ValueError: ids or media of other shapes, or numbers of them that do not belong together.
+        """
+        return self.logits_batch([(input_ids, media)])[0]
+
+    def logits_batch(self, rows: Sequence[tuple[Any, Sequence[Medium]]]) -> list[Float32[np.ndarray, "L V"]]:
+        """`logits` of several sequences in one batch; each has the numbers that it has alone.
+
+        Raises:
+            ValueError: no sequence, or what `logits` raises.
+        """
+        if not rows:
+            raise ValueError("a batch needs at least one sequence, got none")
+        prompts = [prompt_of(ids, media, self.spec, str(number)) for number, (ids, media) in enumerate(rows)]
+        return self._forward.logits(prompts)
 
     def chat(
         self,
@@ -59,9 +143,71 @@ class Model:
         """Answers to many prompts at once; see `vidlmm.generate.Generator.generate`."""
         return self.generator.generate(prompts, sampling, **callbacks)
 
+    def save_pretrained(self, folder: File) -> None:
+        """Write the model back in the layout it was loaded from, config.json and tokenizer included.
+
+        Loaded with `dtype=None`, every tensor has the bytes that it had.
+
+        Raises:
+            ValueError: the model was not loaded from a released checkpoint.
+            OSError: the folder cannot be written.
+        """
+        if self._origin is None:
+            raise ValueError(
+                f"this {self.spec.name} was trained here and has no released layout to be written back to; its run "
+                "folder holds its weights"
+            )
+        params = named(nnx.state(self.module, nnx.Param))
+        save_released(Path(folder), self._origin.released, self._origin.unused, params)
+
+
+def from_pretrained(
+    path: File,
+    *,
+    dtype: Any = "bfloat16",
+    vision_config: Mapping[str, Any] | None = None,
+    audio_config: Mapping[str, Any] | None = None,
+    special_tokens: Mapping[str, int] | None = None,
+    mesh: Any = None,
+    revision: str | None = None,
+    frames: int | None = None,
+    slots: int = 8,
+) -> Model:
+    """The model of a released checkpoint.
+
+    It says (logger "vidlmm") how much memory it takes before anything is read.
+
+    Args:
+        path: the checkpoint's folder, or a hub id. A run's folder is loaded as `load` does.
+        dtype: type of the weights in memory and of the computation; None keeps what is stored.
+        vision_config, audio_config: sizes of towers that the release's own code hard-codes, named as there; read
+            where config.json names no tower that is known.
+        special_tokens: ids by name that no file of the release holds.
+        mesh: devices that share the weights (`vidlmm.parallel.make_mesh`); each is given its slice alone.
+        revision: of a hub id.
+        frames: frames that a video shows, in place of the release's. slots: prompts answered at the same time.
+
+    Raises:
+        WeightsError: nothing is there, its layout is not known, or its tensors do not fit; one error lists all.
+        MemoryError: it does not fit.
+    """
+    use_compilation_cache()
+    folder = local_folder(os.fspath(path), revision)
+    if not is_released(folder) and (folder / "spec.json").is_file():
+        return load(folder, frames=frames, slots=slots, dtype=dtype)
+    released = open_released(folder, Overrides(vision_config or {}, audio_config or {}, special_tokens or {}))
+    shardings = None if mesh is None else param_shardings(mesh, released.skeleton.shapes)
+    params = released.load(None if dtype is None else jnp.dtype(dtype), shardings)
+    compute = jnp.result_type(*{array.dtype for array in params.values()})
+    module = video_lm_skeleton(released.spec, compute, compute).model(params)
+    files = [folder / name for name in TOKENIZERS if (folder / name).is_file()]
+    tokenizer = load_tokenizer(files[0]) if files else None
+    origin = Origin(released, released.unused())
+    return Model(module, tokenizer, spec=_showing(released.spec, frames), slots=slots, origin=origin)
+
 
 def load(run: File, *, frames: int | None = None, slots: int = 8, dtype: Any = None) -> Model:
-    """The model of a finished run.
+    """The model of a finished run; a released checkpoint's folder is loaded as `from_pretrained` does.
 
     Compiled programs are kept on disk from here on (VIDLMM_CACHE), so that the next process need not compile them.
 
@@ -69,21 +215,26 @@ def load(run: File, *, frames: int | None = None, slots: int = 8, dtype: Any = N
         run: the folder that `vidlmm train` or `vidlmm quickstart` made.
         frames: frames that a video shows, in place of the spec's.
         slots: prompts that are answered at the same time.
-        dtype: type of the weights in memory and of the computation; None is float32.
+        dtype: type of the weights in memory and of the computation; None is float32, of a release bfloat16.
 
     Raises:
         RunFolderError: no run, or one that is not finished.
         WeightsError: weights that do not fit the spec.
         ValueError: a number of frames that the spec's rule does not allow.
     """
+    if is_released(Path(run)):
+        return from_pretrained(run, dtype="bfloat16" if dtype is None else dtype, frames=frames, slots=slots)
     use_compilation_cache()
-    module, tokenizer = load_model(Path(run), **({} if dtype is None else {"dtype": dtype}))
-    spec = module.spec
-    if frames is not None:
-        spec = dataclasses.replace(spec, frames=dataclasses.replace(spec.frames, count=frames))
-    return Model(module, load_tokenizer(tokenizer), spec=spec, slots=slots)
+    module, tokenizer = load_model(Path(run), **({} if dtype is None else {"dtype": jnp.dtype(dtype)}))
+    return Model(module, load_tokenizer(tokenizer), spec=_showing(module.spec, frames), slots=slots)
 
 
 def kind_of(file: File) -> MediaKind:
     """Whether a file is shown as a picture or as a video; what it really is shows when it is opened."""
     return "image" if Path(file).suffix.lower() in IMAGE_SUFFIXES else "video"
+
+
+def _showing(spec: ModelSpec, frames: int | None) -> ModelSpec:
+    if frames is None:
+        return spec
+    return dataclasses.replace(spec, frames=dataclasses.replace(spec.frames, count=frames))

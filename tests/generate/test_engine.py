@@ -209,9 +209,9 @@ def test_little_memory_changes_no_answer():
 
 def test_pieces_of_the_frames_change_no_more_than_rounding():
     made = Generator(tiny.model(), tiny.tokenizer(), slots=4, lengths=tiny.LENGTHS, frames=(1, 2))
-    frames = tiny.clip(5, frames=3)
-    pieces = np.concatenate([piece[0] for piece in made.visual.tables("a", frames)])[: 3 * 4]
-    whole = programs.encode(made._graph, made._params, frames)[0]
+    asked = tiny.prompt(5, frames=3)
+    pieces = np.concatenate([piece[0] for piece in made.visual.tables("a", asked)])[: 3 * 4]
+    whole = programs.encode(made._graph, made._params, asked.frames)[0]
     np.testing.assert_allclose(pieces, whole, rtol=1e-5, atol=1e-5)
 
 

@@ -1,18 +1,21 @@
 """Samples into static shapes: what goes in comes out again, and what does not fit is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.layout.specs import ids, sequence, spec
-from vidlmm.layout import BATCH_FIELDS, Batch, Row, Table, assemble, draw, merge, pack, video_plan
+from vidlmm.layout import BATCH_FIELDS, Batch, Row, Shows, Table, assemble, draw, merge, pack, video_plan
+from vidlmm.layout.batch import PLACE_FIELDS
 from vidlmm.layout.buckets import choose, ladder
 from vidlmm.layout.row import PLACES, VIDEO
-from vidlmm.spec import SlowFastSpec
+from vidlmm.spec import SlowFastSpec, TableSpec
 
 SMALL = spec(8, pool_mode="average", slowfast=SlowFastSpec(2))  # sides 4 and 2
-SIDES = SMALL.grids
+TABLES = SMALL.tables()
 
 
 def sample(frames: int, text: int, value: int = 1) -> tuple[Row, np.ndarray]:
@@ -28,7 +31,7 @@ def seen(batch: Batch, at: int, segment: int) -> list:
     for i in np.flatnonzero(batch.segment[at] == segment):
         table, row = int(batch.table[at, i]), int(batch.row[at, i])
         if table >= Table.VISUAL:
-            frame, cell = divmod(row, SIDES[table - Table.VISUAL] ** 2)
+            frame, cell = divmod(row, TABLES[table - Table.VISUAL].rows)
             shown.append((table, cell, int(batch.frames[frame, 0, 0, 0])))
         else:
             shown.append((table, row))
@@ -42,11 +45,11 @@ def test_every_sample_comes_out_of_a_packed_batch_as_it_went_in(sizes):
     lengths = [len(row) for row, _ in samples]
     assignment = pack(lengths, max(lengths) + 20)
     frames = sum(len(clip) for _, clip in samples) + 2
-    batch = assemble(samples, len(sizes), max(lengths) + 20, frames, SIDES, assignment)
+    batch = assemble(samples, len(sizes), max(lengths) + 20, frames, TABLES, assignment)
     segments: dict[int, int] = {}
     for number, ((row, clip), at) in enumerate(zip(samples, assignment, strict=True)):
         segments[at] = segments.get(at, 0) + 1
-        alone = assemble([(row, clip)], 1, len(row), len(clip), SIDES)
+        alone = assemble([(row, clip)], 1, len(row), len(clip), TABLES)
         assert seen(batch, at, segments[at]) == seen(alone, 0, 1), number
         where = batch.segment[at] == segments[at]
         for name in ("position", "branch", "target", "weight"):
@@ -58,81 +61,95 @@ def test_every_sample_comes_out_of_a_packed_batch_as_it_went_in(sizes):
 
 
 def test_shapes_and_types_are_those_asked_for():
-    batch = assemble([sample(2, 3), sample(0, 4)], 3, 40, 5, SIDES)
-    assert BATCH_FIELDS == ("frames", "table", "row", "position", "segment", "branch", "target", "weight")
+    batch = assemble([sample(2, 3), sample(0, 4)], 3, 40, 5, TABLES)
     arrays = batch.arrays()
     assert tuple(arrays) == BATCH_FIELDS
     assert arrays["frames"].shape == (5, 16, 16, 3) and arrays["frames"].dtype == np.uint8
-    for name in BATCH_FIELDS[1:-1]:
+    for name in PLACE_FIELDS:
         assert arrays[name].shape == (3, 40) and arrays[name].dtype == np.int32, name
     assert arrays["weight"].shape == (3, 40) and arrays["weight"].dtype == np.float32
+    for name in ("clips", "pictures", "sounds", "sound_frames", "taps", "shares"):
+        assert not len(arrays[name]), name
 
 
 def test_a_packed_row_drawn():
     samples = [sample(1, 2), sample(0, 3)]
-    batch = assemble(samples, 1, 28, 1, SIDES, assignment=[0, 0])
-    row = Row(*(getattr(batch, name)[0] for name in PLACES), frames=1)
-    assert draw(row, SIDES) == "\n".join(["0 SSSSn", "  SSSSn", "  SSSSn", "  SSSSnf", "  TTTTT.."])
+    batch = assemble(samples, 1, 28, 1, TABLES, assignment=[0, 0])
+    row = Row(*(getattr(batch, name)[0] for name in PLACES), tables=TABLES)
+    assert draw(row) == "\n".join(["0 SSSSn", "  SSSSn", "  SSSSn", "  SSSSnf", "  TTTTT.."])
 
 
 def test_text_alone_has_an_empty_frame_buffer():
-    batch = assemble([sample(0, 4)], 1, 8, 0, SIDES)
+    batch = assemble([sample(0, 4)], 1, 8, 0, TABLES)
     assert batch.frames.shape == (0, 16, 16, 3)
 
 
 def test_float_frames_stay_float():
     row, clip = sample(1, 2)
-    batch = assemble([(row, clip.astype(np.float32) / 2), sample(0, 1)], 2, 40, 2, SIDES)
+    batch = assemble([(row, clip.astype(np.float32) / 2), sample(0, 1)], 2, 40, 2, TABLES)
     assert batch.frames.dtype == np.float32
     np.testing.assert_array_equal(np.unique(batch.frames[0]), 0.5)
 
 
 def test_a_sample_longer_than_the_row_is_refused():
     with pytest.raises(ValueError, match="sample 1 has 24 places and row 1 has 23 of 23 left"):
-        assemble([sample(0, 3), sample(1, 3)], 2, 23, 8, SIDES)
+        assemble([sample(0, 3), sample(1, 3)], 2, 23, 8, TABLES)
 
 
 def test_a_second_sample_that_no_longer_fits_is_refused():
     with pytest.raises(ValueError, match="sample 1 has 5 places and row 0 has 4 of 9 left"):
-        assemble([sample(0, 5), sample(0, 5)], 1, 9, 0, SIDES, assignment=[0, 0])
+        assemble([sample(0, 5), sample(0, 5)], 1, 9, 0, TABLES, assignment=[0, 0])
 
 
 def test_more_frames_than_the_buffer_holds_are_refused():
     with pytest.raises(ValueError, match="bring 4 frames, the buffer holds 3"):
-        assemble([sample(2, 1), sample(2, 1)], 2, 99, 3, SIDES)
+        assemble([sample(2, 1), sample(2, 1)], 2, 99, 3, TABLES)
 
 
 def test_more_samples_than_rows_are_refused():
     with pytest.raises(ValueError, match="assigned to row 1, the batch has rows 0 to 0"):
-        assemble([sample(0, 1), sample(0, 1)], 1, 9, 0, SIDES)
+        assemble([sample(0, 1), sample(0, 1)], 1, 9, 0, TABLES)
 
 
 def test_an_assignment_of_another_length_is_refused():
     with pytest.raises(ValueError, match="1 rows are assigned for 2 samples"):
-        assemble([sample(0, 1), sample(0, 1)], 1, 9, 0, SIDES, assignment=[0])
+        assemble([sample(0, 1), sample(0, 1)], 1, 9, 0, TABLES, assignment=[0])
 
 
 def test_no_sample_is_refused():
     with pytest.raises(ValueError, match="at least one sample"):
-        assemble([], 1, 9, 0, SIDES)
+        assemble([], 1, 9, 0, TABLES)
 
 
 def test_frames_that_do_not_belong_to_the_row_are_refused():
     row, clip = sample(2, 1)
     with pytest.raises(ValueError, match="shows 2 frames, 1 came with it"):
-        assemble([(row, clip[:1])], 1, 99, 4, SIDES)
+        assemble([(row, clip[:1])], 1, 99, 4, TABLES)
 
 
-@pytest.mark.parametrize(("grids", "message"), [((3, 1), "points past its 2 frame"), ((4,), "uses visual level 1")])
-def test_a_row_of_another_grid_is_refused(grids, message):
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ((TableSpec("frame", 9), TableSpec("frame", 1)), "laid out for 16 rows a frame, the batch has 9 a frame"),
+        ((TableSpec("clip", 16), TableSpec("frame", 4)), "laid out for 16 rows a frame, the batch has 16 a clip"),
+        ((TableSpec("frame", 16),), "uses visual table 1"),
+    ],
+)
+def test_a_row_of_other_tables_is_refused(tables, message):
     with pytest.raises(ValueError, match=message):
-        assemble([sample(2, 1)], 1, 99, 4, grids)
+        assemble([sample(2, 1)], 1, 99, 4, tables)
+
+
+def test_a_row_that_points_past_its_frames_is_refused():
+    row, clip = sample(2, 1)
+    with pytest.raises(ValueError, match=r"points past its 1 frame\(s\) of 4 rows"):
+        assemble([(replace(row, shows=Shows(frames=1)), clip[:1])], 1, 99, 4, TABLES)
 
 
 def test_frames_of_two_sizes_are_refused():
     row, clip = sample(1, 1)
     with pytest.raises(ValueError, match="one size and type"):
-        assemble([(row, clip), (row, clip[:, :8])], 2, 99, 4, SIDES)
+        assemble([(row, clip), (row, clip[:, :8])], 2, 99, 4, TABLES)
 
 
 def test_first_fit_fills_the_first_row_with_room():
@@ -178,6 +195,6 @@ def test_a_ladder_without_rungs_is_refused(least, most):
 
 def test_ids_are_kept_in_the_text_table():
     row = merge(ids(3, 1, 4), None, [])
-    batch = assemble([(row, np.zeros((0, 4, 4, 3), np.uint8))], 1, 4, 0, SIDES)
+    batch = assemble([(row, np.zeros((0, 4, 4, 3), np.uint8))], 1, 4, 0, TABLES)
     np.testing.assert_array_equal(batch.row[0], [3, 1, 4, 0])
     np.testing.assert_array_equal(batch.table[0], [Table.TEXT] * 3 + [Table.PAD])

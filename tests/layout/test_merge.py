@@ -70,7 +70,7 @@ def test_frames_of_a_second_item_follow_those_of_the_first():
     np.testing.assert_array_equal(np.unique(frame), np.arange(6))
     assert (np.diff(frame) >= 0).all()
     # Frames 0 and 1 of each video are slow and fast; they start anew with each item.
-    assert [line[0] for line in draw(row, small.grids).splitlines() if line[0].isdigit()] == list("012345")
+    assert [line[0] for line in draw(row).splitlines() if line[0].isdigit()] == list("012345")
     levels = [row.table[row.table >= Table.VISUAL][frame == f][0] - Table.VISUAL for f in range(6)]
     assert levels == [0, 1, 0, 1, 0, 0]
 

@@ -31,7 +31,7 @@ def predictions(row: Row) -> Counter:
 
 def contexts(row: Row) -> set:
     """All contexts, of places without a loss too: what a cache would hold."""
-    ones = Row(row.table, row.row, row.position, row.branch, row.target * 0, row.weight * 0 + 1, row.frames)
+    ones = Row(row.table, row.row, row.position, row.branch, row.target * 0, row.weight * 0 + 1)
     return {context for context, _ in predictions(ones)}
 
 
@@ -86,16 +86,16 @@ def test_a_tree_inside_a_packed_batch_row_is_the_same_tree(family):
     sequences, items = family[0], [video_plan(frames, SMALL) for frames in family[1]]
     row = tree(sequences, items)
     clip = np.zeros((row.frames, 4, 4, 3), np.uint8)
-    batch = assemble([(row, clip), (row, clip)], 1, 2 * len(row), 2 * row.frames, SMALL.grids, assignment=[0, 0])
+    batch = assemble([(row, clip), (row, clip)], 1, 2 * len(row), 2 * row.frames, SMALL.tables(), assignment=[0, 0])
     where = batch.segment[0] == 1
-    again = Row(*(getattr(batch, name)[0][where] for name in PLACES), frames=row.frames)
+    again = Row(*(getattr(batch, name)[0][where] for name in PLACES), tables=row.tables, shows=row.shows)
     assert predictions(again) == predictions(row)
 
 
 def test_drawing_and_numbers_of_a_small_tree():
     questions = [sequence([7, VIDEO, 8, 1, 2, 3], [-2, -1]), sequence([7, VIDEO, 8, 4, 5], [-1])]
     row = tree(questions, [video_plan(2, SMALL)])
-    assert draw(row, SMALL.grids) == "\n".join(["   T", " 0 SSn", "   SSnf", " 1 Fnf", "b1 TTTT", "b2 TTT"])
+    assert draw(row) == "\n".join(["   T", " 0 SSn", "   SSnf", " 1 Fnf", "b1 TTTT", "b2 TTT"])
     np.testing.assert_array_equal(row.position, [*range(11), *range(11, 15), *range(11, 14)])
     np.testing.assert_array_equal(row.branch[-7:], [1, 1, 1, 1, 2, 2, 2])
     np.testing.assert_array_equal(row.row[-7:], [8, 1, 2, 3, 8, 4, 5])
@@ -112,7 +112,7 @@ def test_prefix_labels_weigh_as_often_as_they_are_trained():
 def test_the_last_shared_token_can_be_a_visual_one():
     rows = [sequence([5, VIDEO, 1], [2]), sequence([5, VIDEO, 2], [2])]
     row = tree(rows, [video_plan(1, SMALL)])
-    assert draw(row, SMALL.grids) == "\n".join(["   T", " 0 SSn", "   SSn", "b1 f", "   T", "b2 f", "   T"])
+    assert draw(row) == "\n".join(["   T", " 0 SSn", "   SSn", "b1 f", "   T", "b2 f", "   T"])
 
 
 def test_one_sequence_alone_is_an_ordinary_row():

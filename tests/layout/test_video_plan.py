@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.layout.specs import ids, spec
-from vidlmm.layout import Special, Table, draw, image_plan, merge, video_plan
+from vidlmm.layout import Special, Table, draw, merge, video_plan
 from vidlmm.layout.row import VIDEO
 from vidlmm.spec import SYSTEMS, ConnectorSpec, ModelSpec, SlowFastSpec
 
@@ -63,14 +63,12 @@ DRAWINGS = {
 @pytest.mark.parametrize(("mode", "newline"), DRAWINGS)
 def test_newline_layouts_of_an_odd_grid(mode, newline):
     small = spec(5, pool_mode=mode, newline=newline)
-    assert draw(video_plan(2, small), small.grids) == DRAWINGS[mode, newline].strip("\n")
+    assert draw(video_plan(2, small)) == DRAWINGS[mode, newline].strip("\n")
 
 
 def test_slowfast_pools_every_third_frame_less_and_ends_each_frame_with_the_faster_token():
     small = spec(5, pool_mode="average", slowfast=SlowFastSpec(stride=3))
-    assert draw(video_plan(5, small), small.grids) == "\n".join(
-        ["0 SSn", "  SSnf", "1 Fnf", "2 Fnf", "3 SSn", "  SSnf", "4 Fnf"]
-    )
+    assert draw(video_plan(5, small)) == "\n".join(["0 SSn", "  SSnf", "1 Fnf", "2 Fnf", "3 SSn", "  SSnf", "4 Fnf"])
 
 
 def test_slowfast_rows_point_to_the_frames_cells_of_their_own_level():
@@ -82,7 +80,7 @@ def test_slowfast_rows_point_to_the_frames_cells_of_their_own_level():
     np.testing.assert_array_equal(slow, [*range(16), *range(32, 48)])  # frames 0 and 2
     assert (plan.table == Table.SPECIAL).sum() == 4 + 2 + 4 + 3
     assert (plan.row[plan.table == Table.SPECIAL] == Special.FASTER).sum() == 3
-    assert plan.cells == (16, 4)
+    assert [table.rows for table in plan.tables] == [16, 4]
     assert plan.frames == 3
 
 
@@ -124,30 +122,10 @@ def test_the_published_systems_fit_their_decoders():
         assert tokens < system.decoder.max_length, name
 
 
-def test_a_picture_is_pooled_like_one_frame_where_the_spec_knows_pooled_pictures_only():
-    small = spec(5, pool_mode="average", newline="grid")
-    assert draw(image_plan(small), small.grids) == "0 SSn\n  SSn"
-
-
-@pytest.mark.parametrize(
-    ("newline", "drawing"), [("grid", "0 FFF\n  FFF\n  FFFn"), ("no_token", "0 FFF\n  FFF\n  FFF")]
-)
-def test_an_unpooled_picture_shows_all_patches_and_one_newline(newline, drawing):
-    small = spec(3, pool_mode="average", newline=newline, unpooled_images=True)
-    assert draw(image_plan(small), small.grids) == drawing
-
-
-def test_an_unpooled_picture_of_the_released_size_takes_729_patches_and_a_newline():
-    released = ModelSpec(name="released", connector=ConnectorSpec(slowfast=SlowFastSpec(), unpooled_images=True))
-    plan = image_plan(released)
-    assert (len(plan), plan.frames, plan.cells) == (730, 1, (196, 49, 729))
-    np.testing.assert_array_equal(plan.table[:-1], Table.VISUAL + 2)
-
-
 def test_text_around_a_video_is_drawn_on_lines_of_its_own():
     small = spec(5, pool_mode="average", newline="one_token")
     row = merge(ids(5, 6, 7, VIDEO, *range(30)), None, [video_plan(1, small)])
-    assert draw(row, small.grids) == "\n".join(["  TTT", "0 SS", "  SSn", "  T*30"])
+    assert draw(row) == "\n".join(["  TTT", "0 SS", "  SSn", "  T*30"])
 
 
 def test_a_video_without_frames_is_refused():

@@ -15,7 +15,7 @@ from vidlmm.spec.connector import PoolMode
 @pytest.mark.parametrize("side", [5, 6])
 def test_tables_are_the_pooled_projections(mode: PoolMode, side: int):
     spec = ConnectorSpec(pool_mode=mode, slowfast=SlowFastSpec(), unpooled_images=True)
-    connector = Connector(spec, 8, 12, rngs=nnx.Rngs(0))
+    connector = Connector(spec, 8, side**2, 12, rngs=nnx.Rngs(0))
     features = jnp.asarray(np.random.default_rng(0).standard_normal((3, side * side, 8)), jnp.float32)
     connector.fc2_bias[...] = jnp.arange(12.0)
     projected = connector.project(features)

@@ -37,12 +37,15 @@ def texts(pair: SiglipPair, ids: jax.Array, lengths: jax.Array) -> jax.Array:
     return pair.texts(ids, lengths)
 
 
-def test_a_clip_tower_leaves_its_class_token_out_of_the_patches():
-    spec = replace(SPEC.tower, class_token=True, pre_norm=True, patch_bias=False, activation="quick_gelu")
+@pytest.mark.parametrize(("select", "first"), [("patch", 1), ("all", 0)])
+def test_a_clip_tower_hands_on_its_patches_or_all_rows(select, first):
+    spec = replace(
+        SPEC.tower, class_token=True, pre_norm=True, patch_bias=False, activation="quick_gelu", select=select
+    )
     tower = nnx.jit(lambda: Tower(spec, SPEC.pixels, rngs=nnx.Rngs(0)))()
     found = tokens(tower, frames())
     assert found.shape == (4, 17, 16)
-    np.testing.assert_array_equal(found[:, 1:], features(tower, frames()))
+    np.testing.assert_array_equal(found[:, first:], features(tower, frames()))
 
 
 def test_pixels_past_the_last_whole_patch_are_not_looked_at():

@@ -70,9 +70,9 @@ def test_low_precision_is_close_and_keeps_float32_parameters(plain):
 def test_a_sample_does_not_depend_on_its_neighbours():
     model = tiny_model()
     samples = [video_row(2, 3, 5, seed) for seed in (1, 2)]
-    together = assemble(samples, rows=2, length=30, frames=4, grids=SPEC.grids)
-    packed = assemble(samples, rows=1, length=60, frames=4, grids=SPEC.grids, assignment=[0, 0])
-    alone = [assemble([s], rows=1, length=30, frames=2, grids=SPEC.grids) for s in samples]
+    together = assemble(samples, rows=2, length=30, frames=4, tables=SPEC.tables())
+    packed = assemble(samples, rows=1, length=60, frames=4, tables=SPEC.tables(), assignment=[0, 0])
+    alone = [assemble([s], rows=1, length=30, frames=2, tables=SPEC.tables()) for s in samples]
     hidden = nnx.jit(lambda m, a: m.hidden(Batch(**a)))
     rows = hidden(model, on_device(together).arrays())
     one = hidden(model, on_device(packed).arrays())

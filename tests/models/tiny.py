@@ -49,7 +49,7 @@ def video_row(frames: int, before: int, after: int, seed: int = 0) -> tuple[Row,
 def tiny_batch(rows: int = 3, length: int = 40, frames: int = 5) -> Batch:
     """Samples of different lengths and numbers of frames."""
     samples = [video_row(1 + number % 2, 3 + number, 6, number) for number in range(rows)]
-    return assemble(samples, rows=rows, length=length, frames=frames, grids=SPEC.grids)
+    return assemble(samples, rows=rows, length=length, frames=frames, tables=SPEC.tables())
 
 
 def on_device(batch: Batch) -> Batch:

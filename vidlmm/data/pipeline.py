@@ -176,7 +176,7 @@ class _Maker:
         pairs = [(s.row, s.frames) for s in samples]
         rows = pack([len(row) for row, _ in pairs], self.shapes.length) if self.packed else None
         shapes = self.shapes
-        return assemble(pairs, shapes.rows, shapes.length, shapes.frames, self.spec.grids, rows).arrays()
+        return assemble(pairs, shapes.rows, shapes.length, shapes.frames, self.spec.tables(), rows).arrays()
 
     def name(self, index: int) -> tuple[str, str]:
         return self.records[index].id, self.records[index].place

@@ -171,7 +171,7 @@ class _TextMaker:
     def collate(self, examples: Sequence[Row]) -> Arrays:
         none = np.zeros((0, self.side, self.side, 3), np.uint8)
         places = pack([len(row) for row in examples], self.length)
-        return assemble([(row, none) for row in examples], self.rows, self.length, 0, (1,), places).arrays()
+        return assemble([(row, none) for row in examples], self.rows, self.length, 0, (), places).arrays()
 
     def name(self, index: int) -> tuple[str, str]:
         return str(index), f"piece {index}"
@@ -187,5 +187,4 @@ def _text_row(tokens: Int32[np.ndarray, " n"]) -> Row:
         branch=np.zeros(count, np.int32),
         target=tokens[1:],
         weight=np.ones(count, np.float32),
-        frames=0,
     )

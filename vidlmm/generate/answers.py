@@ -1,9 +1,12 @@
 """What goes into generation and what comes out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from vidlmm.layout.batch import Pixels
+import numpy as np
+from jaxtyping import Float32
+
+from vidlmm.layout.batch import Media, Pixels
 from vidlmm.layout.row import Row
 
 StopReason = Literal[
@@ -22,12 +25,20 @@ class Prompt:
         tower's work, whether or not they share the array.
     id: its name. With the seed it decides the random numbers of its answer.
     sample: number of the sample where one prompt is answered several times.
+    pictures: like frames, for a tower of their own. sounds: filter banks [t, mel].
     """
 
     row: Row
     frames: Pixels
     id: str
     sample: int = 0
+    pictures: Pixels = field(default_factory=lambda: np.zeros((0, 0, 0, 3), np.uint8))
+    sounds: tuple[Float32[np.ndarray, "_ _"], ...] = ()
+
+    @property
+    def media(self) -> Media:
+        """All that it shows."""
+        return Media(self.frames, self.pictures, self.sounds)
 
 
 @dataclass(frozen=True)

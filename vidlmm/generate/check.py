@@ -1,10 +1,13 @@
 """Whether a prompt and a model belong together, before anything is computed."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from vidlmm.generate.answers import Prompt
 from vidlmm.generate.errors import PromptError
 from vidlmm.layout.plan import Table
+from vidlmm.layout.row import Row
 from vidlmm.spec import ModelSpec
 
 
@@ -19,6 +22,7 @@ def check_prompt(prompt: Prompt, spec: ModelSpec, longest: int) -> None:
             other frames, other grids or another vocabulary.
     """
     row, frames, side = prompt.row, prompt.frames, spec.pixels.size
+    lengths = tuple(len(sound) for sound in prompt.sounds)
 
     def refuse(why: str) -> PromptError:
         return PromptError(f"prompt {prompt.id}: {why}")
@@ -37,12 +41,29 @@ def check_prompt(prompt: Prompt, spec: ModelSpec, longest: int) -> None:
         raise refuse(f"its frames are {list(frames.shape[1:])}, the model sees {[side, side, 3]}")
     if row.frames != len(frames):
         raise refuse(f"its row shows {row.frames} frames, {len(frames)} came with it")
-    cells = np.array([0, 0, 0, *(side * side for side in spec.grids)])
-    if row.table.max() >= len(cells):
-        raise refuse(f"it uses visual level {row.table.max() - Table.VISUAL}, the model has {len(spec.grids)}")
-    visual = row.table >= Table.VISUAL
-    if (row.row[visual] >= cells[row.table[visual]] * len(frames)).any():
-        raise refuse(f"it points past its {len(frames)} frames of {cells[Table.VISUAL :].tolist()} cells")
+    if row.shows.pictures != len(prompt.pictures) or row.shows.sounds != lengths:
+        raise refuse(
+            f"its row shows {row.shows.pictures} pictures and sounds of {row.shows.sounds} frames, "
+            f"{len(prompt.pictures)} and {lengths} came with it"
+        )
+    check_tables(row, spec, refuse)
     ids = row.row[row.table == Table.TEXT]
     if len(ids) and not 0 <= ids.min() <= ids.max() < spec.decoder.vocab:
         raise refuse(f"it holds the ids {ids.min()} to {ids.max()}, the model's vocabulary has {spec.decoder.vocab}")
+
+
+def check_tables(row: Row, spec: ModelSpec, refuse: Callable[[str], Exception]) -> None:
+    """Whether a row was laid out for the visual tables of a spec."""
+    visual = row.table >= Table.VISUAL
+    if not visual.any():
+        return
+    wanted = spec.tables(row.shows.clip_length, row.shows.sound_length)
+    if row.tables != wanted:
+        found, known = ([f"{table.unit} {table.rows}" for table in tables] for tables in (row.tables, wanted))
+        raise refuse(f"it was laid out for the visual tables {found}, the model has {known}")
+    number = row.table[visual] - Table.VISUAL
+    if number.max() >= len(wanted):
+        raise refuse(f"it uses visual table {number.max()}, the model has {len(wanted)}")
+    held = np.array([table.rows * row.shows.units[table.unit] for table in wanted])
+    if (row.row[visual] >= held[number]).any():
+        raise refuse(f"it points past its {row.frames} frames of {[table.rows for table in wanted]} rows")

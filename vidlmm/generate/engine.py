@@ -8,7 +8,7 @@ prompts ─ by length ─▶ queue ─▶ slot 0 │ a a a .            a prompt
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from vidlmm.generate.sampling import Sampling, stream_key
 from vidlmm.generate.streaming import TextStream, stop_place
 from vidlmm.generate.visual import VisualMemory, digest
 from vidlmm.layout.buckets import choose, ladder
+from vidlmm.layout.shows import padded_blends
 from vidlmm.models.video_lm import VideoLM
 from vidlmm.text import Tokenizer, clean_answer, get_template, stop_ids
 
@@ -80,7 +81,7 @@ class Generator:
         self._vocab = tokenizer.vocab_size  # rows of the model beyond it are no text and never chosen
         self._stops = np.asarray(stop_ids(self.template, tokenizer), np.int32)
         self._graph, self._params = nnx.split(model)
-        self.visual = VisualMemory(self._graph, self._params, frames, kept_bytes)
+        self.visual = VisualMemory(self._graph, self._params, frames, kept_bytes, model.spec.tower.temporal)
 
     def generate(
         self,
@@ -171,8 +172,9 @@ class Generator:
         """The slots with one more prompt in them."""
         table, row = np.zeros((2, length), np.int32)
         table[: len(prompt.row)], row[: len(prompt.row)] = prompt.row.table, prompt.row.row
-        tables = self.visual.tables(name, prompt.frames)
-        embeds = programs.embed(self._graph, self._params, table, row, tables)
+        taps, shares = padded_blends(prompt.row.shows.blends)
+        tables = self.visual.tables(name, prompt)
+        embeds = programs.embed(self._graph, self._params, table, row, tables, taps, shares)
         return programs.enter(
             self._graph,
             self._params,
@@ -216,7 +218,14 @@ class _Writing:
 
 
 def _names(prompts: Sequence[Prompt]) -> list[str]:
-    """The digest of each prompt's frames; an array that several prompts share is read once."""
-    known = {id(prompt.frames): prompt.frames for prompt in prompts}
-    names = {key: digest(frames) for key, frames in known.items()}
-    return [names[id(prompt.frames)] for prompt in prompts]
+    """The digest of each prompt's media; an array that several prompts share is read once."""
+    known: dict[tuple[Any, ...], str] = {}
+    names = []
+    for prompt in prompts:
+        shows = prompt.row.shows
+        arrays = (prompt.frames, prompt.pictures, *prompt.sounds)
+        key = (shows.frames, shows.clips, *map(id, arrays))
+        if key not in known:
+            known[key] = digest(prompt)
+        names.append(known[key])
+    return names

@@ -66,10 +66,16 @@ def empty(graph: Any, params: Any, *, slots: int, capacity: int, room: int) -> S
 
 @partial(jax.jit, static_argnames=("graph",))
 def encode(
-    graph: Any, params: Any, frames: UInt8[Array, "F H W 3"] | Float[Array, "F H W 3"]
-) -> tuple[Float[Array, "P D"], ...]:
-    """Visual tables of some frames, one a pooling level."""
-    return nnx.merge(graph, params).encode(frames)
+    graph: Any,
+    params: Any,
+    frames: UInt8[Array, "F H W 3"] | Float[Array, "F H W 3"],
+    clips: Int32[Array, "C T"] | None = None,
+    pictures: UInt8[Array, "P h w 3"] | Float[Array, "P h w 3"] | None = None,
+    sounds: Float32[Array, "S A m"] | None = None,
+    sound_frames: Int32[Array, " S"] | None = None,
+) -> tuple[Float[Array, "_ D"], ...]:
+    """Visual tables of some media; see `VideoLM.encode`."""
+    return nnx.merge(graph, params).encode(frames, clips, pictures, sounds, sound_frames)
 
 
 @partial(jax.jit, static_argnames=("graph",))
@@ -79,10 +85,14 @@ def embed(
     table: Int32[Array, " L"],
     row: Int32[Array, " L"],
     pieces: Sequence[tuple[Float[Array, "_ D"], ...]],
+    taps: Int32[Array, "M 4"],
+    shares: Float32[Array, "M 4"],
 ) -> Float[Array, "1 L D"]:
-    """A prompt's places as vectors; `pieces` are the tables of its frames, piece by piece."""
+    """A prompt's places as vectors; `pieces` are the tables of its media, piece by piece."""
     model = nnx.merge(graph, params)
-    visual = [jnp.concatenate(level) for level in zip(*pieces, strict=True)]
+    visual = tuple(jnp.concatenate(level) for level in zip(*pieces, strict=True))
+    if model.spec.connector.blends:
+        visual = model.blended(visual, taps, shares)
     return gather_rows(table[None], row[None], model.decoder.embed[...], model.connector.special(), visual)
 
 

@@ -2,18 +2,20 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from vidlmm.generate.answers import Prompt
-from vidlmm.layout import Plan, image_plan, merge, video_plan
+from vidlmm.layout import Item, Media, item_plan, merge
 from vidlmm.layout.batch import Pixels
+from vidlmm.media.anyres import anyres_views
+from vidlmm.media.image import read_image
 from vidlmm.media.limits import DEFAULT_LIMITS, Limits
 from vidlmm.media.sampling import time_text
 from vidlmm.media.video import load_image, load_video
-from vidlmm.spec import ModelSpec
+from vidlmm.spec import ModelSpec, PixelSpec
 from vidlmm.text import Tokenizer, Turn, add_time_text, encode_prompt, get_template
 from vidlmm.text.messages import tag_pattern
 
@@ -26,11 +28,15 @@ class Shown:
 
     frames: [f, S, S, 3]; a picture is one frame.
     told: the system's sentence about the frames' times; "" for pictures and for systems without one.
+    views: [n, S, S, 3], what a picture without other pictures beside it shows in systems with tiles.
+    size: width and height of such a picture in pixels.
     """
 
     kind: MediaKind
     frames: Pixels
     told: str = ""
+    views: Pixels | None = None
+    size: tuple[int, int] = (0, 0)
 
 
 def show(kind: str, path: str | os.PathLike[str], spec: ModelSpec, limits: Limits = DEFAULT_LIMITS) -> Shown:
@@ -44,7 +50,7 @@ def show(kind: str, path: str | os.PathLike[str], spec: ModelSpec, limits: Limit
         ValueError: neither a video nor an image is asked for.
     """
     if kind == "image":
-        return Shown("image", load_image(path, spec.pixels, limits)[None])
+        return _picture(path, spec, limits)
     if kind != "video":
         raise ValueError(f"a medium is a video or an image, got {kind!r}")
     clip = load_video(path, spec.frames, spec.pixels, limits)
@@ -73,8 +79,11 @@ def make_prompt(
     template = get_template(spec.prompt.template)
     told = tell_times(turns, media, spec)
     ids = encode_prompt(told, template, tokenizer, system=spec.prompt.system)
-    row = merge(ids, None, [plan(one, spec) for one in media])
-    return Prompt(row, stack([one.frames for one in media], spec), id, sample)
+    alone = sum(one.kind == "image" for one in media) == 1
+    shown = [replace(one, frames=one.views) if alone and one.views is not None else one for one in media]
+    row = merge(ids, None, [item_plan(Item(one.kind, len(one.frames), one.size), spec) for one in shown])
+    seen = stack(shown, spec)
+    return Prompt(row, seen.frames, id, sample, seen.pictures)
 
 
 def tell_times(turns: Sequence[Turn], media: Sequence[Shown], spec: ModelSpec) -> list[Turn]:
@@ -111,17 +120,28 @@ def tell_times(turns: Sequence[Turn], media: Sequence[Shown], spec: ModelSpec) -
     return written
 
 
-def plan(shown: Shown, spec: ModelSpec) -> Plan:
-    """The places that a medium takes."""
-    return image_plan(spec) if shown.kind == "image" else video_plan(len(shown.frames), spec)
+def stack(shown: Sequence[Shown], spec: ModelSpec) -> Media:
+    """The pixels of all media, one after the other; none at all are pixels of the system's size and type."""
+    apart = spec.image_tower is not None
+    pictures = [one.frames for one in shown if apart and one.kind == "image"]
+    frames = [one.frames for one in shown if not (apart and one.kind == "image")]
+    return Media(_joined(frames, spec.pixels), _joined(pictures, spec.image_pixels or spec.pixels))
 
 
-def stack(clips: Sequence[Pixels], spec: ModelSpec) -> Pixels:
-    """The frames of all media, one after the other; none at all are frames of the system's size and type."""
+def _joined(clips: Sequence[Pixels], pixels: PixelSpec) -> Pixels:
     if clips:
         return np.concatenate(clips)
-    side = spec.pixels.size
-    return np.zeros((0, side, side, 3), np.float32 if spec.pixels.normalise_first else np.uint8)
+    return np.zeros((0, pixels.size, pixels.size, 3), np.float32 if pixels.normalise_first else np.uint8)
+
+
+def _picture(path: str | os.PathLike[str], spec: ModelSpec, limits: Limits) -> Shown:
+    """A picture; with tiles also as LLaVA-NeXT shows several of them: each padded to a square (train.py:1145-1153)."""
+    pixels = spec.image_pixels or spec.pixels
+    if not (spec.connector.unpooled_images and pixels.pinpoints):
+        return Shown("image", load_image(path, pixels, limits)[None])
+    picture = read_image(path, limits)
+    squared = load_image(path, replace(pixels, pad="square"), limits)[None]
+    return Shown("image", squared, views=anyres_views(picture, pixels), size=(picture.shape[1], picture.shape[0]))
 
 
 def _followed(tag: str, sentence: str) -> str:

@@ -1,4 +1,4 @@
-"""What the tower has seen, kept for further questions about the same frames."""
+"""What the towers have seen and heard, kept for further questions about the same media."""
 
 import hashlib
 from collections import OrderedDict
@@ -10,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vidlmm.generate import programs
-from vidlmm.layout.batch import Pixels
+from vidlmm.generate.answers import Prompt
+from vidlmm.layout.batch import assemble, exact_sizes
 from vidlmm.layout.buckets import choose
 
-Tables = tuple[Float[Array, "_ _"], ...]  # [P, D] of one piece of the frames, one a pooling level
+Tables = tuple[Float[Array, "_ _"], ...]  # [P, D] of one piece of the media, one a visual table
 
 
 class VisualMemory:
@@ -26,35 +27,41 @@ class VisualMemory:
         graph, params: the model, as `flax.nnx.split` gives it.
         sizes: frames of a piece; each is compiled when it is first needed.
         most: bytes that are kept; the clip last asked for always is.
+        window: frames that the tower looks at together (`TowerSpec.temporal`); pieces hold whole windows.
     """
 
-    def __init__(self, graph: Any, params: Any, sizes: Sequence[int], most: int) -> None:
+    def __init__(self, graph: Any, params: Any, sizes: Sequence[int], most: int, window: int = 0) -> None:
         self._graph, self._params = graph, params
-        self._sizes, self._most = tuple(sorted(sizes)), most
+        window = window or 1
+        self._sizes, self._most = tuple(sorted({-(-size // window) * window for size in sizes})), most
         self._kept: OrderedDict[str, list[Tables]] = OrderedDict()
         self.bytes = 0
         self.encoded = 0  # clips that went through the tower
 
-    def tables(self, key: str, frames: Pixels) -> list[Tables]:
-        """The tables of a clip, piece by piece; those of no frames are empty.
+    def tables(self, key: str, prompt: Prompt) -> list[Tables]:
+        """The tables of a prompt's media, piece by piece; those of no media are empty.
 
         Args:
-            key: `digest` of the frames.
+            key: `digest` of the media.
         """
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        found = self._encode(frames)
+        found = self._encode(prompt)
         self._kept[key] = found
         self.bytes += _size(found)
         while self.bytes > self._most and len(self._kept) > 1:
             self.bytes -= _size(self._kept.popitem(last=False)[1])
         return found
 
-    def _encode(self, frames: Pixels) -> list[Tables]:
+    def _encode(self, prompt: Prompt) -> list[Tables]:
+        frames, shows = prompt.frames, prompt.row.shows
+        if shows.frames or shows.pictures or shows.sounds:
+            self.encoded += 1
+        if shows.clips or shows.pictures or shows.sounds:
+            return [self._encode_whole(prompt)]
         if not len(frames):
             return [programs.encode(self._graph, self._params, frames)]
-        self.encoded += 1
         pieces = []
         for start in range(0, len(frames), self._sizes[-1]):
             part = frames[start : start + self._sizes[-1]]
@@ -63,11 +70,22 @@ class VisualMemory:
             pieces.append(programs.encode(self._graph, self._params, piece))
         return pieces
 
+    def _encode_whole(self, prompt: Prompt) -> Tables:
+        """Tables of systems in which frames look at one another, or that see and hear more than frames."""
+        sizes = exact_sizes(prompt.row.shows, prompt.sounds)
+        count = prompt.row.frames
+        batch = assemble([(prompt.row, prompt.media)], 1, len(prompt.row), count, prompt.row.tables, sizes=sizes)
+        media = (batch.frames, batch.clips, batch.pictures, batch.sounds, batch.sound_frames)
+        return programs.encode(self._graph, self._params, *media)
 
-def digest(frames: Pixels) -> str:
-    """A name that equal frames share and others do not."""
-    found = hashlib.blake2b(repr((frames.shape, frames.dtype.str)).encode(), digest_size=16)
-    found.update(np.ascontiguousarray(frames).data)
+
+def digest(prompt: Prompt) -> str:
+    """A name that prompts with equal media share and others do not."""
+    shows = prompt.row.shows
+    found = hashlib.blake2b(repr((shows.frames, shows.clips)).encode(), digest_size=16)
+    for array in (prompt.frames, prompt.pictures, *prompt.sounds):
+        found.update(repr((array.shape, array.dtype.str)).encode())
+        found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
 
 

@@ -1,11 +1,11 @@
 """A layout as text that a person can read.
 
-    T a text token     S a cell of level 0 (slow frames, or all)      n newline
-    . padding          F a cell of level 1 (fast frames)              f faster token
-                       2 a cell of level 2, and so on
+    T a text token     S a row of visual table 0 (slow frames, or all)      n newline
+    . padding          F a row of visual table 1 (fast frames)              f faster token
+                       2 a row of visual table 2, and so on                 a action token
 
-Every grid row of a frame begins a line, and the frame's number stands at its first. A video of
-three frames with SlowFast (s=3, slow side 2, fast side 1) between two texts:
+Every grid row begins a line, and the unit's number stands at its first. A video of three frames
+with SlowFast (s=3, slow side 2, fast side 1) between two texts:
 
       TTT
     0 SSn
@@ -14,8 +14,6 @@ three frames with SlowFast (s=3, slow side 2, fast side 1) between two texts:
     2 Fnf
       TT
 """
-
-from collections.abc import Sequence
 
 from vidlmm.layout.plan import Plan, Special, Table
 from vidlmm.layout.row import Row
@@ -26,44 +24,50 @@ LEVELS = "SF"
 LONG = 16  # more equal letters outside a grid are written as a count
 
 
-def draw(plan: Plan | Row, grids: Sequence[int]) -> str:
+def draw(plan: Plan | Row) -> str:
     """The places of a plan or a row, letter by letter.
 
-    Args:
-        plan: what is drawn; each branch of a tree begins a line with its number: `b1 TTT`.
-        grids: cells a side on each level (`ModelSpec.grids`).
+    Each branch of a tree begins a line with its number: `b1 TTT`.
     """
     lines: list[tuple[str, str]] = []
     branches = plan.branch.tolist() if isinstance(plan, Row) else [0] * len(plan)
-    before: tuple[bool, int] | None = None
+    before: tuple[int, int, int] | None = None  # table, line within the unit, branch
     for table, row, branch in zip(plan.table.tolist(), plan.row.tolist(), branches, strict=True):
-        name, fresh = "", before is None or before[1] != branch
+        name, line = "", 0
+        fresh = before is None or before[2] != branch
         if fresh and branch:
             name = f"b{branch}"
         if table >= Table.VISUAL:
-            side = grids[table - Table.VISUAL]
-            frame, cell = divmod(row, side * side)
-            fresh = fresh or cell % side == 0 or before == (True, branch)
-            name = name or (str(frame) if cell == 0 else "")
+            shape = plan.tables[table - Table.VISUAL]
+            unit, cell = divmod(row, shape.rows)
+            line, column = divmod(cell, shape.columns)
+            # A tile that goes on where the tile on its left ends stays on the line.
+            goes_on = before is not None and before[:2] == (table, line) and shape.columns > 1
+            fresh = fresh or (column == 0 and not goes_on) or _other(before, table)
+            name = name or (str(unit) if cell == 0 and fresh else "")
         elif table != Table.SPECIAL:
-            fresh = fresh or before == (False, branch)
+            fresh = fresh or (before is not None and before[0] >= Table.SPECIAL)
         if fresh:
             lines.append((name, ""))
         lines[-1] = (lines[-1][0], lines[-1][1] + letter(table, row))
-        # Text after media and media after text begin a line; special rows stay where they are.
-        before = (table < Table.SPECIAL, branch)
+        before = (table, line, branch)
     width = max((len(name) for name, _ in lines), default=0)
     return "\n".join(f"{name:>{width}} {_shorten(text)}" for name, text in lines)
 
 
 def letter(table: int, row: int) -> str:
-    """The letter of one place; levels above 1 are drawn as their number."""
+    """The letter of one place; tables above 1 are drawn as their number."""
     if table == Table.SPECIAL:
-        return SPECIALS[Special(row)]
+        return SPECIALS.get(Special(min(row, Special.ACTION)), "a")
     if table < Table.VISUAL:
         return LETTERS[Table(table)]
     level = table - Table.VISUAL
     return LEVELS[level] if level < len(LEVELS) else str(level)
+
+
+def _other(before: tuple[int, int, int] | None, table: int) -> bool:
+    """Whether media begin after text, or a newline ended the line."""
+    return before is not None and (before[0] < Table.SPECIAL or (before[0] == Table.SPECIAL and table >= Table.VISUAL))
 
 
 def _shorten(text: str) -> str:

@@ -17,13 +17,14 @@ sequence; where a prefix token is trained, its weight counts the sequences that 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from vidlmm.layout.plan import Piece, Plan, Table, join, shift_frames
+from vidlmm.layout.plan import Piece, Plan, Table, chain, join
+from vidlmm.layout.shows import Shows, TableSpecs, renumber, together, widest
 
 IMAGE, VIDEO, AUDIO = -200, -201, -202
 PLACEHOLDERS = (IMAGE, VIDEO, AUDIO)
@@ -45,12 +46,13 @@ class Labelled(Protocol):
 class Row:
     """One training or prompt sequence, or one tree of them.
 
-    table, row: where each place takes its vector (see `Plan`); frames are counted from the sample's first.
+    table, row: where each place takes its vector (see `Plan`); units are counted from the sample's first.
     position: place in the (separate) sequence, from 0; what rotary embeddings use.
     branch: 0 for the prefix that all branches see, k >= 1 for branch k.
     target: the id that this place predicts; 0 where the weight is 0.
     weight: weight of that prediction in the loss; 0 means none.
-    frames: frames that the sample brings into the frame buffer.
+    tables: the visual tables as `row` counts them.
+    shows: what the sample brings into the buffers.
     """
 
     table: Int32[np.ndarray, " l"]
@@ -59,7 +61,13 @@ class Row:
     branch: Int32[np.ndarray, " l"]
     target: Int32[np.ndarray, " l"]
     weight: Float32[np.ndarray, " l"]
-    frames: int
+    tables: TableSpecs = ()
+    shows: Shows = field(default_factory=Shows)
+
+    @property
+    def frames(self) -> int:
+        """Frames that the sample brings into the frame buffer."""
+        return self.shows.frames
 
     def __len__(self) -> int:
         return len(self.table)
@@ -83,7 +91,38 @@ def merge(ids: Int32[np.ndarray, " n"], labels: Int32[np.ndarray, " _"] | None, 
     """
     trained = _trained(ids, labels)
     _check_items(ids, items)
-    return _places(*_expand(ids, trained.astype(np.float32), items), frames=sum(item.frames for item in items))
+    return _expand(ids, trained.astype(np.float32), items)
+
+
+def fill(
+    ids: Int32[np.ndarray, " n"],
+    labels: Int32[np.ndarray, " _"] | None,
+    items: Sequence[Plan],
+    fillers: Sequence[int],
+) -> Row:
+    """One sequence whose ids already have a place for every row of its media.
+
+    Args:
+        ids, labels: see `merge`.
+        items: plans, whose places stand in order where the ids are one of `fillers`.
+
+    Raises:
+        ValueError: more or fewer such places than the items take; also what `merge` raises.
+    """
+    places = np.isin(ids, fillers)
+    needed = [len(item) for item in items]
+    if int(places.sum()) != sum(needed):
+        raise ValueError(
+            f"the text has {int(places.sum())} places for media (ids {sorted(set(fillers))}) and the {len(items)} "
+            f"item(s) take {needed}; write one token for each place"
+        )
+    trained = _trained(ids, labels) & ~places
+    if not items:
+        return _places(*_text(ids), trained.astype(np.float32))
+    media = chain(items)
+    table, row = np.full_like(ids, Table.TEXT), ids.copy()
+    table[places], row[places] = media.table, media.row
+    return _places(table, row, trained.astype(np.float32), tables=media.tables, shows=media.shows)
 
 
 def tree(sequences: Sequence[Labelled], items: Sequence[Plan]) -> Row:
@@ -107,8 +146,7 @@ def tree(sequences: Sequence[Labelled], items: Sequence[Plan]) -> Row:
     shared = _shared_length(sequences)
     _check_items(sequences[0].ids[:shared], items)
     weights = np.asarray(sum(t[:shared].astype(np.float32) for t in trained), np.float32)
-    frames = sum(item.frames for item in items)
-    prefix = _places(*_expand(sequences[0].ids[:shared], weights, items), frames=frames)
+    prefix = _expand(sequences[0].ids[:shared], weights, items)
     last = len(prefix) - 1
     if last < 0:
         raise ValueError("the common beginning of the tree has no place: its media items are empty")
@@ -120,7 +158,8 @@ def tree(sequences: Sequence[Labelled], items: Sequence[Plan]) -> Row:
         row = np.concatenate((prefix.row[last:], tail))
         weight = np.concatenate((np.zeros(1, np.float32), mask[shared:].astype(np.float32)))
         parts.append(_places(table, row, weight, start=last, branch=number))
-    return Row(*(np.concatenate([getattr(part, name) for part in parts]) for name in PLACES), frames=frames)
+    joined = (np.concatenate([getattr(part, name) for part in parts]) for name in PLACES)
+    return Row(*joined, tables=prefix.tables, shows=prefix.shows)
 
 
 def truncate(row: Row, length: int) -> Row:
@@ -173,26 +212,26 @@ def _check_items(ids: Int32[np.ndarray, " n"], items: Sequence[Plan]) -> None:
             f"the text has {count} media placeholder(s) and {len(items)} media item(s) were given; "
             "write one tag for each image, video or sound"
         )
-    levels = {item.cells for item in items if item.frames}
-    if len(levels) > 1:
-        raise ValueError(f"the items were laid out for different grids: cells {sorted(levels)}; use one spec")
 
 
-def _expand(
-    ids: Int32[np.ndarray, " n"], weight: Float32[np.ndarray, " n"], items: Sequence[Plan]
-) -> tuple[Int32[np.ndarray, " l"], Int32[np.ndarray, " l"], Float32[np.ndarray, " l"]]:
-    """Tables, rows and each token's weight as a target, with the plans in place of the placeholders."""
+def _expand(ids: Int32[np.ndarray, " n"], weight: Float32[np.ndarray, " n"], items: Sequence[Plan]) -> Row:
+    """The sequence with the plans in place of the placeholders; `weight` is each token's as a target."""
+    own = [item.tables for item in items]
+    tables = widest(own)
     pieces: list[Piece] = []
     weights: list[np.ndarray] = []
-    frames = start = 0
+    before: dict[str, int] = {}
+    start = 0
     ends = np.flatnonzero(np.isin(ids, PLACEHOLDERS)).tolist()
     for end, item in zip(ends, items, strict=True):
-        shifted = shift_frames(item.table, item.row, item.cells, frames)
-        pieces += [_text(ids[start:end]), (item.table, shifted)]
+        moved = renumber(item.table, item.row, item.tables, tables, before)
+        pieces += [_text(ids[start:end]), (item.table, moved)]
         weights += [weight[start:end], np.zeros(len(item), np.float32)]
-        frames, start = frames + item.frames, end + 1
+        before = {unit: before.get(unit, 0) + count for unit, count in item.shows.units.items()}
+        start = end + 1
     table, row = join([*pieces, _text(ids[start:])])
-    return table, row, np.concatenate([*weights, weight[start:]])
+    shows = together([item.shows for item in items], tables, own)
+    return _places(table, row, np.concatenate([*weights, weight[start:]]), tables=tables, shows=shows)
 
 
 def _text(ids: Int32[np.ndarray, " n"]) -> Piece:
@@ -206,18 +245,20 @@ def _places(
     *,
     start: int = 0,
     branch: int = 0,
-    frames: int = 0,
+    tables: TableSpecs = (),
+    shows: Shows | None = None,
 ) -> Row:
     """Places in a row from position `start`; `weight` is each token's own weight as a target."""
     target, target_weight = np.zeros_like(row), np.zeros_like(weight)
     target[:-1] = np.where(weight > 0, row, 0)[1:]
     target_weight[:-1] = weight[1:]
     position = np.arange(start, start + len(table), dtype=np.int32)
-    return Row(table, row, position, np.full_like(position, branch), target, target_weight, frames)
+    branches = np.full_like(position, branch)
+    return Row(table, row, position, branches, target, target_weight, tables, shows or Shows())
 
 
 def _select(row: Row, which: slice | Bool[np.ndarray, " _"]) -> Row:
-    return Row(*(getattr(row, name)[which] for name in PLACES), frames=row.frames)
+    return Row(*(getattr(row, name)[which] for name in PLACES), tables=row.tables, shows=row.shows)
 
 
 def _shared_length(sequences: Sequence[Labelled]) -> int:

@@ -1,4 +1,4 @@
-"""The layouts of a video: where the newline stands, and SlowFast.
+"""The layouts of a video: where the newline stands, SlowFast, clips, Valley's patches and frame tokens.
 
 LLaVA-NeXT llava/model/llava_arch.py:310-349 (newline positions), :198-240 (SlowFast); LLaVA-Video
 section 3.1. With F frames and a pooled grid of g x g cells a video takes
@@ -10,9 +10,13 @@ section 3.1. With F frames and a pooled grid of g x g cells a video takes
 
 SlowFast V=(T, M, s, p), grid only: frame i is pooled with stride p where i is a multiple of s and
 with 2p elsewhere, and one faster token follows every frame, the slow ones too.
+
+Systems with a module along time show the rows of one clip (VideoLLaMA 2), and after them the class
+token of each frame (Valley valley_model.py:197-247).
 """
 
-from vidlmm.layout.plan import Piece, Plan, Special, frame_cells, join, special
+from vidlmm.layout.plan import Piece, Plan, Special, frame_cells, join, special, visual
+from vidlmm.layout.shows import Shows, TableSpecs
 from vidlmm.spec import ModelSpec
 
 SLOW, FAST = 0, 1
@@ -26,33 +30,53 @@ def video_plan(frames: int, spec: ModelSpec) -> Plan:
     """
     if frames < 1:
         raise ValueError(f"a video needs at least 1 frame, got {frames}")
-    cells = level_cells(spec)
-    if spec.connector.slowfast is None:
-        table, row = join(_uniform(frames, spec))
-    else:
-        table, row = join(_slowfast(frames, spec))
-    return Plan(table, row, frames, cells)
+    window = spec.tower.temporal
+    if window and frames % window:
+        raise ValueError(
+            f"{spec.name} looks along time in windows of {window} frames, got {frames}; give whole windows"
+        )
+    if has_clips(spec):
+        return clip_plan(tuple(range(frames)), frames, spec)
+    tables = frame_tables(spec)
+    pieces = _uniform(frames, spec, tables) if spec.connector.slowfast is None else _slowfast(frames, spec)
+    return Plan(*join(pieces), tables, Shows(frames=frames))
 
 
-def level_cells(spec: ModelSpec) -> tuple[int, ...]:
-    """Visual tokens that a frame has on each pooling level.
+def clip_plan(clip: tuple[int, ...], frames: int, spec: ModelSpec) -> Plan:
+    """The places of one clip of `frames` frames of its own, which `clip` shows in the order of time."""
+    tables = spec.tables(clip_length=len(clip))
+    pieces = [visual(0, range(tables[0].rows))]
+    if len(tables) > 1 and tables[1].unit == "frame":
+        pieces += [visual(1, [frame * tables[1].rows for frame in clip])]
+    return Plan(*join(pieces), tables, Shows(frames=frames, clips=(clip,)))
+
+
+def has_clips(spec: ModelSpec) -> bool:
+    """Whether a module of the system looks along time."""
+    return spec.connector.stc is not None or spec.connector.temporal != "none"
+
+
+def frame_tables(spec: ModelSpec) -> TableSpecs:
+    """The tables of a system without clips.
 
     Raises:
-        ValueError: a level pools the whole grid away.
+        ValueError: a pooling level leaves nothing of the grid.
     """
     if min(spec.grids) < 1:
         raise ValueError(
             f"a grid of {spec.tower.grid} x {spec.tower.grid} patches pooled with strides "
             f"{spec.connector.strides} leaves sides {spec.grids}; choose smaller strides or larger pictures"
         )
-    return tuple(side * side for side in spec.grids)
+    return spec.tables()
 
 
-def _uniform(frames: int, spec: ModelSpec) -> list[Piece]:
-    newline = spec.connector.newline
+def _uniform(frames: int, spec: ModelSpec, tables: TableSpecs) -> list[Piece]:
+    newline, rows, columns = spec.connector.newline, tables[0].rows, tables[0].columns
+    if newline == "grid":
+        return [frame_cells(frame, 0, columns, newlines=True) for frame in range(frames)]
     pieces: list[Piece] = []
     for frame in range(frames):
-        pieces.append(frame_cells(frame, 0, spec.grids[0], newlines=newline == "grid"))
+        pieces.append(visual(0, range(frame * rows, (frame + 1) * rows)))
         if newline == "frame" or (newline == "one_token" and frame == frames - 1):
             pieces.append(special(Special.NEWLINE))
     return pieces

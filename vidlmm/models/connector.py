@@ -4,66 +4,133 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from vidlmm.models.linear import linear
 from vidlmm.models.norms import gelu
 from vidlmm.models.params import Maker
 from vidlmm.models.pooling import pool
+from vidlmm.models.stc import STC
+from vidlmm.models.valley import FrameMean, FrameScores, FrameTransformer
 from vidlmm.spec.connector import ConnectorSpec
+from vidlmm.spec.tables import Special
+
+Tables = tuple[Float[Array, "_ W"], ...]
+Clips = Int[Array, "C T"]
 
 
 class Connector(nnx.Module):
-    """Two-layer projector (LLaVA-NeXT multimodal_projector/builder.py:41-48), spatial pooling, learned rows."""
+    """Projector (LLaVA-NeXT multimodal_projector/builder.py:41-48) or space-time connector, pooling or a module
+    along time, and learned rows.
+
+    features, patches: width and number of a frame's features without the class token. width: the decoder's.
+    action_tokens: learned rows that follow a video (LLaVAction llava_arch.py:336-366).
+    """
 
     def __init__(
         self,
         spec: ConnectorSpec,
         features: int,
+        patches: int,
         width: int,
         *,
+        action_tokens: int = 0,
         rngs: nnx.Rngs,
         dtype: Any = jnp.float32,
         param_dtype: Any = jnp.float32,
+        remat: bool = False,
     ):
         make = Maker(rngs, param_dtype)
-        self.fc1 = make.normal((features, width), (None, "embed"), features**-0.5)
-        self.fc1_bias = make.zeros((width,), ("embed",))
-        self.fc2 = make.normal((width, width), (None, "embed"), width**-0.5)
-        self.fc2_bias = make.zeros((width,), ("embed",))
+        types = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        self.stc = None if spec.stc is None else STC(spec.stc, features, width, remat=remat, **types)
+        first, second = self.stc is None, spec.kind == "mlp2x_gelu"
+        self.fc1 = make.normal((features, width), (None, "embed"), features**-0.5) if first else None
+        self.fc1_bias = make.zeros((width,), ("embed",)) if first else None
+        self.fc2 = make.normal((width, width), (None, "embed"), width**-0.5) if second else None
+        self.fc2_bias = make.zeros((width,), ("embed",)) if second else None
+        self.temporal = _temporal(spec, patches, width, types)
         # llava_arch.py:97-109: randn / sqrt(width).
-        self.newline = make.normal((width,), ("embed",), width**-0.5)
+        self.newline = make.normal((width,), ("embed",), width**-0.5) if spec.has_newline else None
         self.faster_token = make.normal((width,), ("embed",), width**-0.5) if spec.slowfast else None
+        self.action_tokens = (
+            make.normal((action_tokens, width), (None, "embed"), width**-0.5) if action_tokens else None
+        )
         self.spec = spec
+        self.width = width
         self.dtype = dtype
 
-    def __call__(self, features: Float[Array, "F N D"]) -> tuple[Float[Array, "P W"], ...]:
-        """One table a pooling level (`spec.strides`), each with the rows of all frames in order.
+    def __call__(self, features: Float[Array, "F N D"], clips: Clips | None = None) -> Tables:
+        """The tables of frames and clips, in the order of `ModelSpec.tables`.
 
-        The second linear layer runs after average and bilinear pooling instead of before it: pooling
-        weights sum to one, so both orders give the same numbers and this one multiplies fewer rows.
+        Args:
+            features: of all frames, the class token first where the tower keeps it.
+            clips: frame numbers of each clip, -1 behind its end; systems without clips need none.
         """
-        x = self._hidden(features)
-        mode = self.spec.pool_mode
-        if mode == "max":
-            x = self._out(x)
-            levels = [pool(x, mode, stride) for stride in self.spec.strides]
-        else:
-            levels = [self._out(pool(x, mode, stride)) for stride in self.spec.strides]
-        return tuple(level.reshape(-1, level.shape[-1]) for level in levels)
+        if self.stc is not None or self.spec.temporal != "none":
+            if clips is not None and clips.size:
+                return self._clip_tables(features, clips)
+            empty = jnp.zeros((0, self.width), self.dtype)
+            return (empty,) if self.temporal is None else (empty, empty)
+        return tuple(level.reshape(-1, self.width) for level in self._levels(features))
 
     def project(self, features: Float[Array, "F N D"]) -> Float[Array, "F N W"]:
         """Every patch in the decoder's width, without pooling."""
         return self._out(self._hidden(features))
 
     def special(self) -> Float[Array, "S W"]:
-        """The learned rows: newline, and the faster token where the system has one."""
-        rows = [self.newline[...]] + ([] if self.faster_token is None else [self.faster_token[...]])
-        return jnp.stack(rows).astype(self.dtype)
+        """The learned rows where `Special` has them; zeros for those that the system lacks."""
+        none = jnp.zeros((self.width,), self.dtype)
+        rows = [none if row is None else row[...].astype(self.dtype) for row in (self.newline, self.faster_token)]
+        found = jnp.stack(rows)
+        if self.action_tokens is None:
+            return found
+        return jnp.concatenate([found[: Special.ACTION], self.action_tokens[...].astype(self.dtype)])
+
+    def _levels(self, features: Float[Array, "F N D"]) -> list[Float[Array, "F _ W"]]:
+        """One table a pooling stride.
+
+        The second linear layer runs after average and bilinear pooling instead of before it: pooling
+        weights sum to one, so both orders give the same numbers and this one multiplies fewer rows.
+        """
+        mode, strides = self.spec.pool_mode, self.spec.strides
+        x = self._hidden(features)
+        if mode == "max":
+            x = self._out(x)
+            return [pool(x, mode, stride) for stride in strides]
+        return [self._out(pool(x, mode, stride)) for stride in strides]
+
+    def _clip_tables(self, features: Float[Array, "F N D"], clips: Clips) -> Tables:
+        length = jnp.sum(clips >= 0, axis=1)
+        at = jnp.maximum(clips, 0)
+        if self.stc is not None:
+            return (self.stc.clips(self.stc.frames(features)[at], length).reshape(-1, self.width),)
+        if self.temporal is None:
+            # VideoLLaMA 2 takes the mean of the raw features (videollama2_arch.py:145-146).
+            there = (clips >= 0)[:, :, None, None]
+            total = jnp.sum(jnp.where(there, features[at], 0), axis=1, dtype=jnp.float32)
+            mean = total / jnp.maximum(length, 1)[:, None, None]
+            return (self.project(mean.astype(features.dtype)).reshape(-1, self.width),)
+        rows = self.project(features)
+        return self.temporal(rows[at], length).reshape(-1, self.width), rows[:, 0]
 
     def _hidden(self, x: Float[Array, "F N D"]) -> Float[Array, "F N W"]:
-        x = linear(x.astype(self.dtype), self.fc1[...].astype(self.dtype))
-        return gelu(x + self.fc1_bias[...].astype(self.dtype))
+        if self.fc1 is None or self.fc1_bias is None:
+            raise ValueError(f"a connector of kind {self.spec.kind!r} has no projector of single patches")
+        x = linear(x.astype(self.dtype), self.fc1[...].astype(self.dtype)) + self.fc1_bias[...].astype(self.dtype)
+        return x if self.fc2 is None else gelu(x)
 
     def _out(self, x: Float[Array, "F N W"]) -> Float[Array, "F N W"]:
+        if self.fc2 is None or self.fc2_bias is None:
+            return x
         return linear(x, self.fc2[...].astype(self.dtype)) + self.fc2_bias[...].astype(self.dtype)
+
+
+def _temporal(
+    spec: ConnectorSpec, patches: int, width: int, types: dict[str, Any]
+) -> FrameMean | FrameScores | FrameTransformer | None:
+    """Valley's module along time."""
+    if spec.temporal == "valley_v1":
+        return FrameMean()
+    if spec.temporal == "valley_v2":
+        return FrameScores(width, patches, **types)
+    return FrameTransformer(width, **types) if spec.temporal == "valley_v3" else None

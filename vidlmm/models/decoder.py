@@ -1,4 +1,5 @@
-"""The language model: RMSNorm, RoPE, grouped-query attention, gated SiLU MLP (Qwen2)."""
+"""The language model: RMSNorm, RoPE, grouped-query attention, gated SiLU MLP or several of them as experts
+(Llama, Mistral, Qwen2, Mixtral)."""
 
 from typing import Any
 
@@ -9,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 
 from vidlmm.models.attention import attend, attend_rows, sight
 from vidlmm.models.cache import Cache, empty_cache
+from vidlmm.models.experts import experts
 from vidlmm.models.linear import kept, linear
 from vidlmm.models.norms import rms_norm
 from vidlmm.models.params import Maker, layer_arrays
@@ -37,9 +39,21 @@ class DecoderLayers(nnx.Module):
             out_std * (spec.heads * depth) ** -0.5,
         )
         self.norm2 = make.ones((n, width), ("layers", "embed"))
+        down_std = out_std * spec.mlp**-0.5
+        if spec.experts:
+            self._make_experts(spec, make, down_std)
+            return
         self.gate = make.normal((n, width, spec.mlp), ("layers", "embed", "mlp"), width**-0.5)
         self.up = make.normal((n, width, spec.mlp), ("layers", "embed", "mlp"), width**-0.5)
-        self.down = make.normal((n, spec.mlp, width), ("layers", "mlp", "embed"), out_std * spec.mlp**-0.5)
+        self.down = make.normal((n, spec.mlp, width), ("layers", "mlp", "embed"), down_std)
+
+    def _make_experts(self, spec: DecoderSpec, make: Maker, down_std: float) -> None:
+        n, e, width = spec.layers, spec.experts, spec.width
+        into, back = ("layers", "experts", "embed", "mlp"), ("layers", "experts", "mlp", "embed")
+        self.router = make.normal((n, width, e), ("layers", "embed", "experts"), width**-0.5)
+        self.expert_gate = make.normal((n, e, width, spec.mlp), into, width**-0.5)
+        self.expert_up = make.normal((n, e, width, spec.mlp), into, width**-0.5)
+        self.expert_down = make.normal((n, e, spec.mlp, width), back, down_std)
 
 
 class Decoder(nnx.Module):
@@ -58,6 +72,8 @@ class Decoder(nnx.Module):
             raise ValueError(f"heads {spec.heads} is not a multiple of kv_heads {spec.kv_heads}")
         if spec.dim_per_head % 2:
             raise ValueError(f"RoPE needs an even head dimension, got {spec.dim_per_head}")
+        if spec.experts and not 1 <= spec.top_k <= spec.experts:
+            raise ValueError(f"a token goes through 1 to {spec.experts} experts, got top_k {spec.top_k}")
         make = Maker(rngs, param_dtype)
         self.embed = make.normal((spec.vocab, spec.width), ("vocab", "embed"), spec.width**-0.5)
         self.layers = DecoderLayers(spec, rngs=rngs, param_dtype=param_dtype)
@@ -184,6 +200,8 @@ class Decoder(nnx.Module):
         rows = found.transpose(0, 3, 1, 2, 4).reshape(*x.shape[:2], -1)
         x = x + linear(rows, p["out"].reshape(-1, x.shape[2]))
         h = rms_norm(x, p["norm2"], self.spec.norm_eps)
+        if self.spec.experts:
+            return x + experts(h, p, self.spec.top_k)
         return x + linear(jax.nn.silu(linear(h, p["gate"])) * linear(h, p["up"]), p["down"])
 
     def _check(self, embeds: Float[Array, "B L D"], cache: Cache) -> None:

@@ -27,3 +27,11 @@ def gather_rows(
     of_text = jnp.take(text, jnp.where(table == Table.TEXT, row, 0), axis=0, mode="clip")
     merged = jnp.where((table == Table.TEXT)[..., None], of_text.astype(small.dtype), of_small)
     return jnp.where((table == Table.PAD)[..., None], 0, merged)
+
+
+def blend_rows(table: Float[Array, "P D"], taps: Int[Array, "M 4"], shares: Float[Array, "M 4"]) -> Float[Array, "M D"]:
+    """Weighted sums of four rows each; the sums are taken in float32."""
+    if not taps.shape[0]:
+        return table[:0]
+    rows = jnp.take(table, taps, axis=0, mode="clip").astype(jnp.float32)
+    return jnp.einsum("mtd,mt->md", rows, shares.astype(jnp.float32)).astype(table.dtype)

@@ -11,16 +11,17 @@ def pool(x: Float[Array, "F N D"], mode: PoolMode, stride: int) -> Float[Array, 
     """N = side*side tokens, row by row, to the pooled grid's tokens, row by row.
 
     "average" and "max" drop the last row and column of a side that `stride` does not divide; "bilinear"
-    resamples to ceil(side / stride) with two taps an axis (align_corners=False, no antialiasing).
+    resamples to ceil(side / stride) with two taps an axis (align_corners=False, no antialiasing). Stride 1 leaves
+    every token, a class token too.
 
     Raises:
-        ValueError: N is not a square.
+        ValueError: N is not a square and the stride is not 1.
     """
+    if stride == 1:
+        return x
     side = round(x.shape[1] ** 0.5)
     if side * side != x.shape[1]:
         raise ValueError(f"{x.shape[1]} tokens do not form a square grid")
-    if stride == 1:
-        return x
     out = pooled_side(side, mode, stride)
     grid = x.reshape(-1, side, side, x.shape[2])
     if mode == "bilinear":

@@ -1,4 +1,4 @@
-"""The vision tower: frames into a grid of features, SigLIP's way or CLIP's."""
+"""The vision tower: frames into a grid of features, SigLIP's way, CLIP's or LanguageBind's."""
 
 from typing import Any
 
@@ -49,6 +49,7 @@ class Tower(nnx.Module):
             spec.mlp,
             activation=spec.activation,
             norm_eps=spec.norm_eps,
+            temporal=spec.temporal,
             rngs=rngs,
             dtype=dtype,
             param_dtype=param_dtype,
@@ -59,13 +60,15 @@ class Tower(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, frames: UInt8[Array, "F H W 3"] | Float[Array, "F H W 3"]) -> Float[Array, "F N D"]:
-        """Features of every patch, row by row; a class token is left out (LLaVA's "patch")."""
-        return self.tokens(frames)[:, int(self.spec.class_token) :]
+        """Features of every patch, row by row, and before them the class token's where `spec.select` is "all"."""
+        tokens = self.tokens(frames)
+        return tokens[:, 1:] if self.spec.class_token and self.spec.select == "patch" else tokens
 
     def tokens(self, frames: UInt8[Array, "F H W 3"] | Float[Array, "F H W 3"]) -> Float[Array, "F M D"]:
         """All tokens, the class token first where the tower has one.
 
         uint8 frames are normalised here with the system's mean and deviation; floats are taken as normalised.
+        With `spec.temporal`, frames come window after window, see `Encoder`.
         """
         x = patches(normalised(frames, self.pixels), self.spec).astype(self.dtype)
         x = linear(x, self.patch[...].astype(self.dtype))

@@ -4,15 +4,18 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Float32, UInt8
+from jaxtyping import Array, Float, Float32, Int, UInt8
 
+from vidlmm.models.audio import AudioProjector
+from vidlmm.models.beats import Beats
 from vidlmm.models.connector import Connector
 from vidlmm.models.decoder import Decoder
-from vidlmm.models.merge import gather_rows
+from vidlmm.models.merge import blend_rows, gather_rows
 from vidlmm.models.tower import Tower
 from vidlmm.spec.model import ModelSpec
 
-Tables = tuple[Float[Array, "P D"], ...]
+Tables = tuple[Float[Array, "_ D"], ...]
+Pixels = UInt8[Array, "F H W 3"] | Float[Array, "F H W 3"]
 
 
 @runtime_checkable
@@ -21,6 +24,8 @@ class Inputs(Protocol):
 
     frames: uint8 [F, H, W, 3], or normalised floats; one flat list for all rows.
     table, row, position, segment, branch: int32 [B, L].
+    Read where the system has them: clips int32 [C, T]; pictures like frames; sounds [S, A, mel] and
+    sound_frames int32 [S]; taps int32 [M, 4] and shares float32 [M, 4].
     """
 
     @property
@@ -53,26 +58,67 @@ class VideoLM(nnx.Module):
         param_dtype: Any = jnp.float32,
         remat: bool = False,
     ):
-        self.tower = Tower(spec.tower, spec.pixels, rngs=rngs, dtype=dtype, param_dtype=param_dtype, remat=remat)
+        types = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
+        self.tower = Tower(spec.tower, spec.pixels, remat=remat, **types)
         self.connector = Connector(
-            spec.connector, spec.tower.width, spec.decoder.width, rngs=rngs, dtype=dtype, param_dtype=param_dtype
+            spec.connector,
+            spec.tower.width,
+            spec.tower.grid**2,
+            spec.decoder.width,
+            action_tokens=spec.action.tokens if spec.action else 0,
+            remat=remat,
+            **types,
         )
-        self.decoder = Decoder(spec.decoder, rngs=rngs, dtype=dtype, param_dtype=param_dtype, remat=remat)
+        self.decoder = Decoder(spec.decoder, remat=remat, **types)
+        still = (spec.image_tower, spec.image_pixels or spec.pixels)
+        self.image_tower = None if still[0] is None else Tower(still[0], still[1], remat=remat, **types)
+        self.audio = None if spec.audio is None else Beats(spec.audio, remat=remat, **types)
+        self.audio_projector = None if spec.audio is None else AudioProjector(spec.audio, spec.decoder.width, **types)
         self.spec = spec
         self.dtype = dtype
 
-    def encode(self, frames: UInt8[Array, "F H W 3"] | Float[Array, "F H W 3"]) -> Tables:
-        """Visual tables, one a pooling level: rows frame*cells + cell of all frames. No frames, empty tables."""
+    def encode(
+        self,
+        frames: Pixels,
+        clips: Int[Array, "C T"] | None = None,
+        pictures: UInt8[Array, "P h w 3"] | Float[Array, "P h w 3"] | None = None,
+        sounds: Float[Array, "S A m"] | None = None,
+        sound_frames: Int[Array, " S"] | None = None,
+    ) -> Tables:
+        """The visual tables of `ModelSpec.tables` but for blends: rows unit * rows + row of all units.
+
+        What a system does not have is not looked at; where nothing is shown, the tables are empty.
+        """
+        tables = self._video_tables(frames, clips)
+        empty = jnp.zeros((0, self.spec.decoder.width), self.dtype)
+        if self.image_tower is not None:
+            there = pictures is not None and pictures.shape[0]
+            tables += (_rows(self.connector.project(self.image_tower(pictures))) if there else empty,)
+        if self.audio is not None and self.audio_projector is not None:
+            there = sounds is not None and sounds.shape[0]
+            tables += (_rows(self.audio_projector(self.audio(sounds, sound_frames))) if there else empty,)
+        return tables
+
+    def _video_tables(self, frames: Pixels, clips: Int[Array, "C T"] | None) -> Tables:
         if frames.shape[0] == 0:
-            empty = jnp.zeros((0, self.spec.decoder.width), self.dtype)
-            return tuple(empty for _ in self.spec.connector.strides)
-        return self.connector(self.tower(frames))
+            kinds = [table.unit for table in self.spec.tables()]
+            return (jnp.zeros((0, self.spec.decoder.width), self.dtype),) * sum(k in ("frame", "clip") for k in kinds)
+        return self.connector(self.tower(frames), clips)
+
+    def blended(self, visual: Tables, taps: Int[Array, "M 4"], shares: Float[Array, "M 4"]) -> Tables:
+        """The tables of `encode` with that of blends in its place."""
+        at = [table.unit for table in self.spec.tables()].index("blend")
+        return (*visual[:at], blend_rows(visual[at - 1], taps, shares), *visual[at:])
 
     def embed(self, batch: Inputs, visual: Tables | None = None) -> Float[Array, "B L D"]:
-        """The merged input of the decoder. `visual`: tables in the place of `encode(batch.frames)`."""
-        text = self.decoder.embed[...]
-        visual = self.encode(batch.frames) if visual is None else visual
-        return gather_rows(batch.table, batch.row, text, self.connector.special(), visual)
+        """The merged input of the decoder. `visual`: tables in the place of `encode`'s."""
+        extra: Any = batch
+        if visual is None:
+            optional = (getattr(extra, name, None) for name in ("clips", "pictures", "sounds", "sound_frames"))
+            visual = self.encode(batch.frames, *optional)
+        if self.spec.connector.blends:
+            visual = self.blended(visual, extra.taps, extra.shares)
+        return gather_rows(batch.table, batch.row, self.decoder.embed[...], self.connector.special(), visual)
 
     def hidden(self, batch: Inputs, visual: Tables | None = None) -> Float[Array, "B L D"]:
         """Hidden states after the final norm; see `embed`."""
@@ -85,3 +131,7 @@ class VideoLM(nnx.Module):
     def logits(self, hidden: Float[Array, "*n D"]) -> Float32[Array, "*n V"]:
         """Scores of the next token, in float32."""
         return self.decoder.logits(hidden)
+
+
+def _rows(x: Float[Array, "n N D"]) -> Float[Array, "P D"]:
+    return x.reshape(-1, x.shape[-1])

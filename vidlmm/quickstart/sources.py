@@ -121,12 +121,12 @@ class _BoardMaker:
         self._boards, self._rows, self._length, self._frames = boards, rows, length, frames
 
     def collate(self, boards: Sequence[Board]) -> Arrays:
-        grids = self._boards.spec.grids
+        tables = self._boards.spec.tables()
         empty = [np.zeros((board.row.frames, 1, 1, 3), np.uint8) for board in boards]
         pairs = list(zip([board.row for board in boards], empty, strict=True))
-        arrays = assemble(pairs, self._rows, self._length, self._frames, grids).arrays()
+        arrays = assemble(pairs, self._rows, self._length, self._frames, tables).arrays()
         words = np.concatenate([board.words for board in boards])
-        cells = grids[0] ** 2
+        cells = tables[0].rows
         if len(words) < self._frames * cells:
             words = np.pad(words, [(0, self._frames * cells - len(words)), (0, 0)], constant_values=-1)
         del arrays["frames"]

@@ -8,6 +8,7 @@ class DecoderSpec:
     """A pre-norm decoder with RMSNorm, RoPE, grouped-query attention and a gated SiLU MLP.
 
     head_dim: 0 means width // heads.
+    experts: MLPs beside each other, of which every token goes through the `top_k` best (Mixtral); 0 means one MLP.
     """
 
     vocab: int = 152064
@@ -22,6 +23,8 @@ class DecoderSpec:
     qkv_bias: bool = True
     tied_head: bool = False
     max_length: int = 32768
+    experts: int = 0
+    top_k: int = 2
 
     @property
     def dim_per_head(self) -> int:

@@ -32,6 +32,7 @@ class PixelSpec:
     antialias: under `normalise_first`, resize with antialiasing as newer torchvision does.
     tiles: a single picture (never a frame) is also shown in up to tiles x tiles tiles (anyres);
         0 means one view. The released LLaVA models have 6.
+    canvases: (width, height) in pixels of the canvases that the tiles are cut from, where they are other ones.
 
     Raises:
         ValueError: a size that is not positive, or a short side smaller than the crop.
@@ -46,6 +47,7 @@ class PixelSpec:
     normalise_first: bool = False
     antialias: bool = False
     tiles: int = 0
+    canvases: tuple[tuple[int, int], ...] = ()
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
@@ -61,6 +63,8 @@ class PixelSpec:
     @property
     def pinpoints(self) -> tuple[tuple[int, int], ...]:
         """Canvases (width, height) in pixels that anyres may choose, in the released order."""
+        if self.canvases:
+            return self.canvases
         sides = [self.size * count for count in range(1, self.tiles + 1)]
         return tuple((width, height) for width in sides for height in sides)
 

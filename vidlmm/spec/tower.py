@@ -13,6 +13,8 @@ class TowerSpec:
     layers counts the layers that are run: the select layer is already applied
     (LLaVA-Video runs 26 of SigLIP's 27 layers and returns the raw output of the last).
     patch_bias: the patch embedding has a bias (SigLIP; CLIP has none).
+    select: "patch" leaves the class token out, "all" keeps it as row 0.
+    temporal: frames in a window of temporal attention (LanguageBind's video tower), 0 for none.
     """
 
     image_size: int = 384
@@ -26,8 +28,15 @@ class TowerSpec:
     class_token: bool = False
     pre_norm: bool = False
     patch_bias: bool = True
+    select: Literal["patch", "all"] = "patch"
+    temporal: int = 0
 
     @property
     def grid(self) -> int:
         """Patches a side; pixels beyond the last whole patch are not looked at."""
         return self.image_size // self.patch_size
+
+    @property
+    def tokens(self) -> int:
+        """Rows that a frame gives."""
+        return self.grid**2 + int(self.class_token and self.select == "all")

@@ -1,0 +1,5 @@
+"""Compiled programs go into a folder of the test run, never into the user's."""
+
+from tests.generate.conftest import _cache, compile_cache
+
+__all__ = ["_cache", "compile_cache"]

@@ -1,0 +1,188 @@
+"""A released checkpoint's folder into a model and back into the same files.
+
+    config.json            what tensors cannot tell
+    *.safetensors          the tensors; several files with model.safetensors.index.json
+    tokenizer.json ...     everything else, copied as it is
+
+Nothing in the folder is run: `auto_map` and code are ignored, pickle files are refused.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from vidlmm.checkpoint import hound, llava, valley, video_llava_hf, videollama2
+from vidlmm.checkpoint.keymap import KeyPlan, plan
+from vidlmm.checkpoint.layout import Config, Layout, Overrides, Shapes
+from vidlmm.checkpoint.loading import load_params, param_dtype
+from vidlmm.checkpoint.memory import check_fits, device_of, need, parameters
+from vidlmm.checkpoint.names import Params, Skeleton
+from vidlmm.checkpoint.run import video_lm_skeleton
+from vidlmm.checkpoint.tensors import Header, Stored, read_header
+from vidlmm.checkpoint.weights import WeightsError
+from vidlmm.spec import ModelSpec
+
+# Special ones stand before those whose names they share.
+LAYOUTS: tuple[Layout, ...] = tuple(part.LAYOUT for part in (videollama2, valley, video_llava_hf, hound, llava))
+INDEX = "model.safetensors.index.json"
+CONFIG = "config.json"
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A checkpoint's files, of which only headers and config.json have been read.
+
+    files: the safetensors files by name. tensors: all of them by key.
+    """
+
+    path: Path
+    config: Config
+    files: Mapping[str, Header]
+    tensors: Mapping[str, Stored] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Released:
+    """A checkpoint that is understood, with nothing loaded yet.
+
+    skeleton: the model without its arrays. keys: which tensors make which array.
+    """
+
+    folder: Folder
+    layout: Layout
+    spec: ModelSpec
+    skeleton: Skeleton = field(repr=False)
+    keys: KeyPlan = field(repr=False)
+
+    def load(self, dtype: Any = None, shardings: Mapping[str, Any] | None = None) -> Params:
+        """The parameters, as stored where `dtype` is None.
+
+        Raises:
+            MemoryError: they do not fit; before anything is read.
+        """
+        shapes = {name: tuple(shape.shape) for name, shape in self.skeleton.shapes.items()}
+        tensors = self.folder.tensors
+        dtypes = {name: param_dtype(parts, tensors, dtype) for name, parts in self.keys.parts.items()}
+        device, count = device_of(shardings)
+        what = f"{self.spec.name} from {self.folder.path}, {parameters(shapes):,} parameters"
+        check_fits(what, need(shapes, dtypes, shardings), device, count)
+        return load_params(self.keys, self.skeleton.shapes, tensors, dtype, shardings)
+
+    def unused(self) -> dict[str, np.ndarray]:
+        """Tensors that the graph does not use, as stored."""
+        return {key: np.array(self.folder.tensors[key].read()) for key in self.keys.unused}
+
+
+def open_released(path: str | Path, overrides: Overrides | None = None) -> Released:
+    """Understand a folder; no tensor is read.
+
+    Raises:
+        WeightsError: no checkpoint, one of an unknown layout, pickle files, damaged files, or tensors that do not fit.
+    """
+    folder = read_folder(Path(path))
+    shapes = {key: tensor.shape for key, tensor in folder.tensors.items()}
+    layout, spec, skeleton, keys = understand(folder.config, shapes, overrides, str(path))
+    return Released(folder, layout, spec, skeleton, keys)
+
+
+def understand(
+    config: Config, shapes: Mapping[str, tuple[int, ...]], overrides: Overrides | None = None, source: str = "it"
+) -> tuple[Layout, ModelSpec, Skeleton, KeyPlan]:
+    """The layout and the model of a checkpoint, and which tensor makes what; from names and shapes alone.
+
+    Raises:
+        WeightsError: an unknown layout, or tensors that do not fit.
+    """
+    layout = find_layout(config, shapes, source)
+    spec = layout.spec_of(config, Shapes(shapes), overrides or Overrides())
+    skeleton = video_lm_skeleton(spec, jnp.float32)
+    return layout, spec, skeleton, plan(layout.rules(spec), skeleton.shapes, shapes, source)
+
+
+def find_layout(config: Config, keys: Collection[str], source: str) -> Layout:
+    """The first layout that knows a checkpoint.
+
+    Raises:
+        WeightsError: none does.
+    """
+    for layout in LAYOUTS:
+        if layout.detect(config, keys):
+            return layout
+    raise WeightsError(
+        f"{source} is of no known layout ({', '.join(layout.name for layout in LAYOUTS)}): config.json says model_type "
+        f"{config.get('model_type')!r}, architectures {config.get('architectures')!r}, and the tensors are called "
+        f"{', '.join(sorted(keys)[:3])}, ..."
+    )
+
+
+def is_released(path: Path) -> bool:
+    """Whether a folder looks like a released checkpoint (or an attempt at one) and not like a run."""
+    return (path / CONFIG).is_file() and not (path / "spec.json").is_file()
+
+
+def read_folder(path: Path) -> Folder:
+    """The files of a checkpoint.
+
+    Raises:
+        WeightsError: no folder, no config.json, no safetensors file, or damaged ones.
+    """
+    if not path.is_dir():
+        raise WeightsError(f"{path} is no folder; give a released checkpoint's folder, a run, or a hub id")
+    config = _json(path / CONFIG)
+    names = _weight_files(path)
+    files = {name: read_header(path / name) for name in names}
+    tensors: dict[str, Stored] = {}
+    for name, header in files.items():
+        twice = sorted(set(header.tensors) & set(tensors))
+        if twice:
+            raise WeightsError(f"{path / name} holds tensors that another file holds too: {', '.join(twice)}")
+        tensors |= header.tensors
+    return Folder(path, config, files, tensors)
+
+
+def _weight_files(path: Path) -> list[str]:
+    """Names of the safetensors files: those that the index lists, else all."""
+    if (path / INDEX).is_file():
+        listed = _json(path / INDEX).get("weight_map")
+        if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+            raise WeightsError(f"{path / INDEX} has no weight_map of keys and file names")
+        names = sorted(set(listed.values()))
+        outside = [name for name in names if Path(name).name != name]
+        absent = [name for name in names if not (path / name).is_file()]
+        if outside or absent:
+            raise WeightsError(f"{path / INDEX} lists files that are not in the folder: {', '.join(outside + absent)}")
+        return names
+    found = sorted(file.name for file in path.glob("*.safetensors"))
+    if not found:
+        raise WeightsError(_no_weights(path))
+    return found
+
+
+def _no_weights(path: Path) -> str:
+    pickles = sorted(file.name for file in path.iterdir() if file.suffix in PICKLES)
+    if not pickles:
+        return f"{path} holds no .safetensors file"
+    return (
+        f"{path} holds pickle files alone ({', '.join(pickles)}), which can run any code when they are read and are "
+        "never opened here. Convert them where you trust them, with torch: "
+        "safetensors.torch.save_file({k: v.contiguous() for k, v in torch.load(FILE, map_location='cpu', "
+        "weights_only=True).items()}, 'model.safetensors')"
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise WeightsError(f"{path} is not there; a released checkpoint has one")
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise WeightsError(f"{path} is not the JSON it should be: {error}") from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path} holds {type(found).__name__}, expected fields and values")
+    return found

@@ -1,0 +1,139 @@
+"""Mixtral's sparse MLP: every token goes through its own few of many experts, and none is dropped."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+# Rows of one expert that are multiplied at a time: few enough that an expert's last, half-empty piece costs little.
+LARGEST_PIECE = 128
+SMALLEST_PIECE = 8
+
+
+def experts(x: Float[Array, "B L D"], p: dict[str, Array], top_k: int = 2) -> Float[Array, "B L D"]:
+    """Each token's weighted sum of its `top_k` experts down(silu(gate) * up) (transformers modeling_mixtral.py).
+
+    p holds one layer: router [D, E], expert_gate and expert_up [E, D, M], expert_down [E, M, D]. A token's result
+    depends on that token alone. The tokens of a row are sorted by their expert and each expert multiplies its own;
+    rows are sorted apart, so that a batch split over devices stays where it is.
+    """
+    rows, length, width = x.shape
+    weight, chosen = route(x, p["router"], top_k)
+    count = p["router"].shape[1]
+    flat = chosen.reshape(rows, length * top_k)
+    order = jnp.argsort(flat, axis=1)
+    sizes = jnp.sum(flat[:, :, None] == jnp.arange(count), axis=1, dtype=jnp.int32)
+    piece = min(length, LARGEST_PIECE, max(SMALLEST_PIECE, length * top_k // count))
+    sorted_x = jnp.take_along_axis(x, (order // top_k)[:, :, None], axis=1)
+    h = jax.nn.silu(grouped(piece, sorted_x, p["expert_gate"], sizes))
+    h = h * grouped(piece, sorted_x, p["expert_up"], sizes)
+    out = grouped(piece, h, p["expert_down"], sizes)
+    back = jnp.argsort(order, axis=1)
+    out = jnp.take_along_axis(out, back[:, :, None], axis=1).reshape(rows, length, top_k, width)
+    return jnp.einsum("blk,blkd->bld", weight.astype(out.dtype), out)
+
+
+def route(
+    x: Float[Array, "B L D"], router: Float[Array, "D E"], top_k: int
+) -> tuple[Float[Array, "B L k"], Int[Array, "B L k"]]:
+    """The experts of every token and their weights: softmax over all of them in float32, the kept ones add up to 1."""
+    scores = jax.nn.softmax(router_logits(x, router), axis=-1)
+    weight, chosen = jax.lax.top_k(scores, top_k)
+    return weight / jnp.sum(weight, axis=-1, keepdims=True), chosen
+
+
+def router_logits(x: Float[Array, "B L D"], router: Float[Array, "D E"]) -> Float[Array, "B L E"]:
+    """Scores of all experts in float32, before the softmax."""
+    return jnp.einsum("bld,de->ble", x, router, preferred_element_type=jnp.float32)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def grouped(
+    piece: int, x: Float[Array, "B R D"], weight: Float[Array, "E D M"], sizes: Int[Array, "B E"]
+) -> Float[Array, "B R M"]:
+    """`jax.lax.ragged_dot` of each batch row: its first sizes[b, 0] rows times weight[0], the next times weight[1] ...
+
+    Outside of TPUs XLA turns ragged_dot into E products of all rows. This loop multiplies an expert's rows `piece`
+    by piece, for all batch rows at once, and as often as the batch row with the most of them needs: the work is
+    that of the rows there are, and an expert that nobody chose is not read. The sizes of a batch row sum to R.
+    """
+    return _times(piece, x, weight, sizes)
+
+
+def _times(piece: int, x: Array, weight: Array, sizes: Array) -> Array:
+    """Experts in ascending order: what a piece writes beyond its expert's rows, the next experts overwrite."""
+    batch, rows = x.shape[:2]
+    x = _room(x, piece)
+    out = jnp.zeros((batch, rows + piece, weight.shape[2]), x.dtype)
+
+    def expert(e: Array, out: Array) -> Array:
+        own = weight[e]
+
+        def step(i: Array, out: Array) -> Array:
+            start = _start(sizes, e, i * piece, rows)
+            found = _cut(x, start, piece).reshape(batch * piece, -1) @ own
+            return _put(out, found.reshape(batch, piece, -1).astype(out.dtype), start)
+
+        return jax.lax.fori_loop(0, _pieces(sizes, e, piece), step, out)
+
+    return _each_chosen(sizes, expert, out)[:, :rows]
+
+
+def _forward(piece: int, x: Array, weight: Array, sizes: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    return _times(piece, x, weight, sizes), (x, weight, sizes)
+
+
+def _backward(piece: int, kept: tuple[Array, Array, Array], g: Array) -> tuple[Array, Array, None]:
+    x, weight, sizes = kept
+    of_x = _times(piece, g, jnp.swapaxes(weight, 1, 2), sizes)
+    batch, rows = x.shape[:2]
+    x, g = _room(x, piece), _room(g, piece)
+
+    def expert(e: Array, total: Array) -> Array:
+        def step(i: Array, one: Array) -> Array:
+            start = _start(sizes, e, i * piece, rows)
+            own = i * piece + jnp.arange(piece) < sizes[:, e, None]
+            seen = jnp.where(own[:, :, None], _cut(x, start, piece), 0).reshape(batch * piece, -1)
+            found = _cut(g, start, piece).reshape(batch * piece, -1)
+            return one + jnp.einsum("nd,nm->dm", seen, found, preferred_element_type=jnp.float32)
+
+        one = jnp.zeros(weight.shape[1:], jnp.float32)
+        return total.at[e].set(jax.lax.fori_loop(0, _pieces(sizes, e, piece), step, one).astype(total.dtype))
+
+    return of_x, _each_chosen(sizes, expert, jnp.zeros_like(weight)), None
+
+
+grouped.defvjp(_forward, _backward)
+
+
+def _each_chosen(sizes: Array, expert: Callable[[Array, Array], Array], carry: Array) -> Array:
+    """`carry` through the experts that any row has tokens for, in ascending order; the others are not read."""
+
+    def body(e: Array, carry: Array) -> Array:
+        return jax.lax.cond(jnp.any(sizes[:, e] > 0), lambda c: expert(e, c), lambda c: c, carry)
+
+    return jax.lax.fori_loop(0, sizes.shape[1], body, carry)
+
+
+def _pieces(sizes: Array, e: Array, piece: int) -> Array:
+    """How many pieces expert `e` has in the batch row with the most of its tokens."""
+    return -(-jnp.max(sizes[:, e]) // piece)
+
+
+def _start(sizes: Array, e: Array, offset: Array, rows: int) -> Array:
+    """The place in each batch row after `offset` rows of expert `e`, or the room behind the rows."""
+    return jnp.minimum((jnp.cumsum(sizes, axis=1) - sizes)[:, e] + offset, rows)
+
+
+def _room(x: Array, piece: int) -> Array:
+    return jnp.pad(x, ((0, 0), (0, piece), (0, 0)))
+
+
+def _cut(x: Array, start: Array, piece: int) -> Array:
+    return jax.vmap(lambda row, at: jax.lax.dynamic_slice_in_dim(row, at, piece))(x, start)
+
+
+def _put(x: Array, values: Array, start: Array) -> Array:
+    return jax.vmap(lambda row, new, at: jax.lax.dynamic_update_slice_in_dim(row, new, at, 0))(x, values, start)
