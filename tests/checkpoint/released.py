@@ -20,7 +20,7 @@ def case_tensors(case: dict[str, Any], dtype: Any = np.float32) -> dict[str, np.
     for name, shape in case["tensors"].items():
         known = {"np": np, "seed": seed, "shape": tuple(shape), "u": seeded.seeded_uniform(seed, name, tuple(shape))}
         known |= {"seeded_uniform": seeded.seeded_uniform, "seeded_tensor": seeded.seeded_tensor}
-        value = eval(overrides[name], {"__builtins__": {}}, known) if name in overrides else None
+        value = eval(overrides[name], {"__builtins__": {}, **known}) if name in overrides else None
         tensors[name] = (seeded.seeded_tensor(seed, name, tuple(shape)) if value is None else value).astype(dtype)
     return tensors
 

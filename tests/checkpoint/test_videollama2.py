@@ -223,8 +223,8 @@ def read(goldens: Path, name: str, drop: str = "", **config: Any) -> ModelSpec:
 
 def test_what_tensors_tell_comes_from_them(goldens: Path):
     told = read(goldens, STC_CASE)
-    wrong = {"hidden_size": 7, "num_hidden_layers": 9, "intermediate_size": 1, "vocab_size": 3, "mm_hidden_size": 5}
-    wrong |= {"num_key_value_heads": 1, "tie_word_embeddings": True, "num_local_experts": 8}
+    wrong: dict[str, Any] = {"hidden_size": 7, "num_hidden_layers": 9, "intermediate_size": 1, "vocab_size": 3}
+    wrong |= {"mm_hidden_size": 5, "num_key_value_heads": 1, "tie_word_embeddings": True, "num_local_experts": 8}
     assert read(goldens, STC_CASE, **wrong) == told
     assert told.connector.stc == STCSpec() and told.name == "videollama2"
     # The type is told by the tensors where they tell it; only padding and a pool's window are not theirs to tell.

@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,10 +63,17 @@ def test_several_pictures_are_one_squared_view_each(model: vidlmm.Model, folder:
     assert (prompt.frames[0][0, 60] == grey).all() and (prompt.frames[1][60, 0] == grey).all()
 
 
-def test_a_released_folder_opens_with_load_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_released_folder_opens_with_load_too(
+    folder: Path, model: vidlmm.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = {}
-    monkeypatch.setattr(api, "from_pretrained", lambda path, **given: asked.update(given, path=path))
-    api.load(folder, frames=3)
+
+    def opened(path: Path, **given: Any) -> vidlmm.Model:
+        asked.update(given, path=path)
+        return model
+
+    monkeypatch.setattr(api, "from_pretrained", opened)
+    assert api.load(folder, frames=3) is model
     assert asked == {"path": folder, "dtype": "bfloat16", "frames": 3, "slots": 8}
 
 

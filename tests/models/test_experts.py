@@ -184,5 +184,5 @@ def test_grouped_is_the_ragged_product(piece: int):
 def test_the_work_is_that_of_the_tokens():
     """Eight experts of which each token takes two: the compiled program holds no product of all rows by all experts."""
     x, p = tokens(1, 64), layer(count=8)
-    text = run.lower(x, p, 2).compile().as_text()
+    text = str(run.lower(x, p, 2).compile().as_text())
     assert f"f32[8,128,{INNER}]" not in text and f"f32[8,64,{INNER}]" not in text

@@ -107,7 +107,7 @@ def test_a_mixed_batch_gives_the_original_numbers_and_loss(goldens: Path, tmp_pa
         whole[number, : len(logits)] = logits
     compare(case, stored, {"logits": whole})
     loss = training_loss(model, case, rows)
-    assert abs(loss - float(stored["loss"])) < case["tolerance"] / 4
+    assert abs(loss - stored["loss"].item()) < case["tolerance"] / 4
 
 
 def training_loss(model: vidlmm.Model, case: dict[str, Any], rows: list) -> float:

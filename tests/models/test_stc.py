@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -191,7 +192,7 @@ def test_depthwise_is_the_grouped_convolution(shape: tuple[int, ...]):
 @pytest.mark.parametrize("downsample, padding", [((2, 2, 2), 1), ((1, 2, 2), 1), ((3, 1, 2), 0), ((2, 3, 3), 2)])
 def test_the_sampler_is_the_strided_convolution(downsample: tuple[int, int, int], padding: int):
     spec = STCSpec(depth=0, downsample=downsample, padding=padding, mlp_depth=1)
-    model = tiny(spec, 8, 8)
+    model: Any = tiny(spec, 8, 8)
     # A readout that changes nothing leaves the sampler and its SiLU.
     model.readout[...], model.readout_bias[...] = jnp.eye(8)[None], jnp.zeros((1, 8))
     model.sampler_bias[...] = clips(8, seed=5)
@@ -219,7 +220,7 @@ def test_bfloat16_stays_near_float32():
 
 def test_equal_widths_need_no_shortcut_and_the_squeeze_follows_the_tower():
     assert not hasattr(tiny(STCSpec(depth=1), 8, 8).first, "shortcut")
-    model = tiny(STCSpec(depth=2), 42, 8)
+    model: Any = tiny(STCSpec(depth=2), 42, 8)
     # Python rounds 10.5 to 10, as the original does.
     assert model.first.squeeze.shape == (8, 10) and model.before.squeeze.shape == (1, 8, 2)
 

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Int32
 
 from vidlmm.layout.item import Item, item_plan
-from vidlmm.layout.row import PLACEHOLDERS, Row, fill, merge
+from vidlmm.layout.languagebind import frames_row, tokens_row
+from vidlmm.layout.row import PLACEHOLDERS, Row, merge
+from vidlmm.layout.valley import has_blocks, valley_row
 from vidlmm.spec import ModelSpec
 
 
@@ -26,25 +28,10 @@ def lay_out(
         ValueError: placeholders and items do not belong together; also what `item_plan` and `merge` raise.
     """
     plans = [item_plan(item, spec) for item in items]
-    negative = np.isin(ids, PLACEHOLDERS)
-    if spec.placeholders == "expanded" and not negative.any():
-        return fill(ids, labels, plans, [token for _, token in spec.special_tokens])
+    if has_blocks(spec):
+        return valley_row(ids, labels, plans, spec)
+    if spec.placeholders == "expanded" and not np.isin(ids, PLACEHOLDERS).any():
+        return tokens_row(ids, labels, plans, [item.kind for item in items], spec)
     if spec.placeholders == "frames":
-        kept = _first_of_each(negative, items)
-        ids, labels = ids[kept], None if labels is None else labels[kept]
+        return frames_row(ids, labels, plans, spec)
     return merge(ids, labels, plans)
-
-
-def _first_of_each(negative: np.ndarray, items: Sequence[Item]) -> np.ndarray:
-    """Which ids are left when each item keeps the first of its placeholders."""
-    places = np.flatnonzero(negative)
-    needed = [item.frames if item.kind == "video" else 1 for item in items]
-    if len(places) != sum(needed):
-        raise ValueError(
-            f"the text has {len(places)} media placeholder(s) and {sum(needed)} are needed: one for each of "
-            f"{needed} frames or pictures of the {len(items)} item(s)"
-        )
-    kept = np.ones(len(negative), bool)
-    kept[places] = False
-    kept[places[np.cumsum([0, *needed])[:-1]]] = True
-    return kept

@@ -17,6 +17,7 @@ token of each frame (Valley valley_model.py:197-247).
 
 from vidlmm.layout.plan import Piece, Plan, Special, frame_cells, join, special, visual
 from vidlmm.layout.shows import Shows, TableSpecs
+from vidlmm.layout.valley import framed, has_blocks
 from vidlmm.spec import ModelSpec
 
 SLOW, FAST = 0, 1
@@ -48,7 +49,8 @@ def clip_plan(clip: tuple[int, ...], frames: int, spec: ModelSpec) -> Plan:
     pieces = [visual(0, range(tables[0].rows))]
     if len(tables) > 1 and tables[1].unit == "frame":
         pieces += [visual(1, [frame * tables[1].rows for frame in clip])]
-    return Plan(*join(pieces), tables, Shows(frames=frames, clips=(clip,)))
+    plan = Plan(*join(pieces), tables, Shows(frames=frames, clips=(clip,)))
+    return framed(plan, spec) if has_blocks(spec) else plan
 
 
 def has_clips(spec: ModelSpec) -> bool:

@@ -1,7 +1,7 @@
 """Mixtral's sparse MLP: every token goes through its own few of many experts, and none is dropped."""
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,6 @@ def router_logits(x: Float[Array, "B L D"], router: Float[Array, "D E"]) -> Floa
     return jnp.einsum("bld,de->ble", x, router, preferred_element_type=jnp.float32)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def grouped(
     piece: int, x: Float[Array, "B R D"], weight: Float[Array, "E D M"], sizes: Int[Array, "B E"]
 ) -> Float[Array, "B R M"]:
@@ -59,7 +58,7 @@ def grouped(
     by piece, for all batch rows at once, and as often as the batch row with the most of them needs: the work is
     that of the rows there are, and an expert that nobody chose is not read. The sizes of a batch row sum to R.
     """
-    return _times(piece, x, weight, sizes)
+    return _product(piece, x, weight, sizes)
 
 
 def _times(piece: int, x: Array, weight: Array, sizes: Array) -> Array:
@@ -105,7 +104,8 @@ def _backward(piece: int, kept: tuple[Array, Array, Array], g: Array) -> tuple[A
     return of_x, _each_chosen(sizes, expert, jnp.zeros_like(weight)), None
 
 
-grouped.defvjp(_forward, _backward)
+_product: Any = jax.custom_vjp(_times, nondiff_argnums=(0,))
+_product.defvjp(_forward, _backward)
 
 
 def _each_chosen(sizes: Array, expert: Callable[[Array, Array], Array], carry: Array) -> Array:

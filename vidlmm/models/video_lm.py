@@ -81,7 +81,7 @@ class VideoLM(nnx.Module):
         self,
         frames: Pixels,
         clips: Int[Array, "C T"] | None = None,
-        pictures: UInt8[Array, "P h w 3"] | Float[Array, "P h w 3"] | None = None,
+        pictures: UInt8[Array, "n h w 3"] | Float[Array, "n h w 3"] | None = None,
         sounds: Float[Array, "S A m"] | None = None,
         sound_frames: Int[Array, " S"] | None = None,
     ) -> Tables:
