@@ -3,7 +3,7 @@
     vidlmm quickstart
     vidlmm train --config configs/quickstart.py --workdir runs/quickstart
 
-The papers' two stages on pretrained base weights: first the connector alone, then everything.
+The papers' two stages on pretrained base weights: first the connector alone, then the decoder with it.
 """
 
 from ml_collections import ConfigDict
@@ -47,9 +47,9 @@ def align() -> ConfigDict:
 
 
 def instruct() -> ConfigDict:
-    """Everything learns to answer, the pretrained parts at half the connector's rate."""
-    s = stage(name="instruct", trainable=("tower", "connector", "decoder"), lr=1e-3, steps=360)
-    s.rates = ConfigDict({"tower": 5e-4, "decoder": 5e-4})
+    """Connector and decoder learn to answer; the tower knows the world's pictures already and stays as it came."""
+    s = stage(name="instruct", trainable=("connector", "decoder"), lr=1e-3, steps=360)
+    s.rates = ConfigDict({"decoder": 5e-4})
     s.batch = ConfigDict({"rows": 6, "length": 640, "frames": 48})
     return s
 

@@ -9,8 +9,8 @@ from vidlmm.configs import quickstart_base
 
 
 def get_config() -> ConfigDict:
-    """The stages of the decoder."""
+    """The stage of the decoder."""
     c = quickstart_base.get_config()
     c.name = "quickstart_decoder"
-    c.stages = (quickstart_base.questions(), quickstart_base.choices())
+    c.stages = (quickstart_base.boards(),)
     return c

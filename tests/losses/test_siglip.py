@@ -39,6 +39,8 @@ def test_a_picture_may_belong_to_several_texts():
     together = rng.random((3, 5)) < 0.4
     logits = math.e * images @ texts.T - 0.5
     terms = np.log1p(np.exp(np.where(together, -logits, logits)))
-    args = *(jnp.asarray(v, jnp.float32) for v in (images, texts)), jnp.asarray(1.0), jnp.asarray(-0.5)
-    assert float(siglip_loss(*args, jnp.asarray(together))) == pytest.approx(terms.sum() / 3, rel=1e-5)
-    np.testing.assert_allclose(pair_logits(*args), logits, rtol=1e-5)
+    x, y = jnp.asarray(images, jnp.float32), jnp.asarray(texts, jnp.float32)
+    scale, bias = jnp.asarray(1.0), jnp.asarray(-0.5)
+    found = siglip_loss(x, y, scale, bias, jnp.asarray(together))
+    assert float(found) == pytest.approx(terms.sum() / 3, rel=1e-5)
+    np.testing.assert_allclose(pair_logits(x, y, scale, bias), logits, rtol=1e-5)

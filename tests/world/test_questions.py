@@ -1,5 +1,6 @@
 """Questions: each is true of its script, answerable, and no answer is given away by its form."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -7,7 +8,8 @@ import pytest
 from vidlmm.world.captions import doing, level_1, level_2, level_3, still_caption, stretches
 from vidlmm.world.dataset import FULL_OPTION, LETTER_ONLY, OPTION_TEXT, all_turns, multiple_choice
 from vidlmm.world.questions import TYPES, Question, ask
-from vidlmm.world.script import Script, Thing, write_script
+from vidlmm.world.script import Script, Thing, combination_split, write_script
+from vidlmm.world.words import COLOURS, DIRECTIONS, SHAPES
 
 SCRIPTS = [write_script(1, "train", number) for number in range(600)]
 ASKED = [(script, question) for script in SCRIPTS for question in ask(script, 0)]
@@ -113,3 +115,42 @@ def test_all_turns_begin_with_captions_and_repeat_no_question():
     assert turns[0] == ("Describe the video.", level_3(SCRIPTS[3]))
     asked = [question.split("\n")[0] for question, _ in turns]
     assert len(asked) > 6
+
+
+_PHRASES = {
+    "moves to the left": "left",
+    "moves to the right": "right",
+    "moves up": "up",
+    "moves down": "down",
+    "grows": "grow",
+    "shrinks": "shrink",
+    "appears": "appear",
+    "vanishes": "vanish",
+    "bounces": "bounce",
+    "turns": "recolour",
+}
+
+
+def _said(question: Question) -> set[tuple[str, str, str]]:
+    """Every (shape, colour, action) that a question or an option of it names, be it true or not."""
+    name = re.compile(rf"({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})")
+    claim = re.compile(rf"{name.pattern} ({'|'.join(_PHRASES)})")
+    found = {(s, c, _PHRASES[v]) for text in (question.question, *question.options) for c, s, v in claim.findall(text)}
+    asked = name.findall(question.question)
+    if len(asked) == 1:
+        [(colour, shape)] = asked
+        for option in question.options:
+            action = option if option in DIRECTIONS else next((a for p, a in _PHRASES.items() if p in option), "")
+            if action and not name.search(option):
+                found.add((shape, colour, action))
+    return found
+
+
+def test_training_names_no_combination_of_another_split_not_even_as_a_falsehood():
+    named = set()
+    for number in range(400):
+        for question in ask(write_script(3, "train", number), 3, most=99):
+            if question.type not in ("Camera Direction", "Causal"):
+                named |= _said(question)
+    assert len(named) > 200
+    assert {combination_split(*combination) for combination in named} == {"train"}

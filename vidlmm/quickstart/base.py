@@ -24,7 +24,7 @@ SEED = 0
 # Scripts whose sentences the tokenizer is trained on, and pieces at most.
 _SCRIPTS = 2000
 _VOCAB = 704
-_TOWER_SCALE = 2.0**-5
+_TOWER_SCALE = 2.0**-3
 _STREAM = frozenset(
     ("patch", "patch_bias", "position", "layers.out", "layers.out_bias", "layers.down", "layers.down_bias")
 )
@@ -76,7 +76,7 @@ def _scale(name: str) -> float:
     """What a tower parameter is multiplied with, so that the features come out small.
 
     The loss sees unit vectors, and every block begins with a norm: nothing kept the residual stream
-    from growing to 50 times what the decoder's embeddings are. Its parts are the patches, the positions, and what the
+    from growing far beyond the size of the decoder's embeddings. Its parts are the patches, the positions, and what the
     blocks add; scaling them all scales the features and changes nothing else. A power of two is exact in bfloat16.
     """
     return _TOWER_SCALE if name.removeprefix("tower.") in _STREAM else 1.0

@@ -1,6 +1,7 @@
 """Questions and answers that follow from a script: the sixteen types of LLaVA-Video-178K.
 
-Every question is a truth about the script with the answers that would be wrong; nothing is guessed.
+Every question is a truth about the script with the answers that would be wrong; nothing is guessed. Wrong answers of
+the training split never name a combination that another split holds: not even as a falsehood is it shown.
 Type names are those of the paper (table 6). Motion types need several frames to be answered.
 """
 
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vidlmm.world.captions import camera_phrase, doing, times
-from vidlmm.world.script import Script, Thing
+from vidlmm.world.script import Script, Thing, combination_split
 from vidlmm.world.words import BACKGROUNDS, CAMERAS, COLOURS, DIRECTIONS, NUMBERS, SHAPES, place
 
 TYPES = (
@@ -90,17 +91,41 @@ def _movers(script: Script) -> list[Thing]:
 
 
 _PLACES = tuple(place(x, y) for y in (0.1, 0.5, 0.9) for x in (0.1, 0.5, 0.9))
-_DOINGS = (
-    "moves to the left",
-    "moves to the right",
-    "moves up",
-    "moves down",
-    "stands still",
-    "grows",
-    "shrinks",
-    "appears",
-    "vanishes",
-)
+_DOINGS = {
+    "left": "moves to the left",
+    "right": "moves to the right",
+    "up": "moves up",
+    "down": "moves down",
+    "still": "stands still",
+    "grow": "grows",
+    "shrink": "shrinks",
+    "appear": "appears",
+    "vanish": "vanishes",
+}
+
+
+def _may(script: Script, thing: Thing, action: str) -> bool:
+    """Whether the thing doing this may be named in the script's split."""
+    split = combination_split(thing.shape, thing.colour, action)
+    return script.split != "train" or action == "still" or split == "train"
+
+
+def _doings(script: Script, thing: Thing, *, of: tuple[str, ...] = tuple(_DOINGS)) -> tuple[str, ...]:
+    """What the thing could be said to do, as verb phrases."""
+    return tuple(_DOINGS[action] for action in of if _may(script, thing, action))
+
+
+def _ways(script: Script, thing: Thing) -> tuple[str, ...]:
+    return tuple(direction for direction in DIRECTIONS if _may(script, thing, direction))
+
+
+def _turns(script: Script, thing: Thing, rng: np.random.Generator) -> tuple[str, ...]:
+    """A recolouring and a bouncing that the thing could be said to do."""
+    phrases = {
+        "recolour": f"turns {_other(thing.colour, COLOURS, rng)}",
+        "bounce": f"bounces off a wall {times(int(rng.integers(1, 4)))}",
+    }
+    return tuple(phrase for action, phrase in phrases.items() if _may(script, thing, action))
 
 
 def _temporal(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
@@ -112,12 +137,12 @@ def _temporal(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
                 yield _Fact("Temporal", f"Where is {_the(thing)} at the beginning?", first, _PLACES, True)
     if script.kind == "order":
         first, second = sorted(script.things, key=lambda t: t.start)
-        wrong = tuple(w for w in _DOINGS[:5] if w != doing(first))
+        wrong = _doings(script, first, of=(*DIRECTIONS, "still", "vanish"))
         yield _Fact(
             "Temporal",
             f"What happens before {_the(second)} moves?",
             f"{_the(first)} {doing(first)}",
-            (*(f"{_the(first)} {w}" for w in wrong), f"{_the(first)} vanishes"),
+            tuple(f"{_the(first)} {w}" for w in wrong),
             True,
         )
 
@@ -164,7 +189,8 @@ def _human(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
         person = people[0]
         if person.action != "recolour":
             yield _Fact("Description-Human", "What colour is the person?", person.colour, COLOURS)
-        yield _Fact("Description-Human", "What does the person do?", doing(person), _DOINGS, person.action != "still")
+        wrong = _doings(script, person)
+        yield _Fact("Description-Human", "What does the person do?", doing(person), wrong, person.action != "still")
 
 
 def _object(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
@@ -211,9 +237,8 @@ def _binary(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
         yield yes_no(f"Is there a {colour} {shape}?", False)
     if script.camera == "still":
         truth = bool(rng.random() < 0.5)
-        turned = f"turns {_other(thing.colour, COLOURS, rng)}"
-        bounced = f"bounces off a wall {times(int(rng.integers(1, 4)))}"
-        happens = doing(thing) if truth else _other(doing(thing), (*_DOINGS, turned, bounced), rng)
+        untrue = (*_doings(script, thing), *_turns(script, thing, rng))
+        happens = doing(thing) if truth else _other(doing(thing), untrue, rng)
         yield yes_no(f"Is it true that {_the(thing)} {happens}?", truth, True)
 
 
@@ -225,20 +250,15 @@ def _other(answer: str, options: tuple[str, ...], rng: np.random.Generator) -> s
 def _action(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
     if script.camera == "still":
         for thing in script.things:
-            turns = (f"turns {_other(thing.colour, COLOURS, rng)}", f"bounces off a wall {times(2)}")
-            yield _Fact(
-                "Fine Grained Action Understanding",
-                f"What does {_the(thing)} do?",
-                doing(thing),
-                (*_DOINGS, *turns),
-                True,
-            )
+            wrong = (*_doings(script, thing), *_turns(script, thing, rng))
+            asked = f"What does {_the(thing)} do?"
+            yield _Fact("Fine Grained Action Understanding", asked, doing(thing), wrong, True)
 
 
 def _plot(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
     thing = next((t for t in script.things if t.action != "still"), script.things[0])
     if script.camera == "still" and thing.action != "still":
-        wrong = tuple(f"a {thing.name} {w}" for w in _DOINGS)
+        wrong = tuple(f"a {thing.name} {w}" for w in _doings(script, thing))
         yield _Fact("Plot Understanding", "What is the video about?", f"a {thing.name} {doing(thing)}", wrong, True)
 
 
@@ -247,7 +267,7 @@ def _non_existent(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
         return
     for thing in script.things:
         colours = tuple(f"it turns {c}" for c in COLOURS if c != thing.colour)
-        if thing.action != "recolour" and rng.random() < 0.06:
+        if thing.action != "recolour" and _may(script, thing, "recolour") and rng.random() < 0.06:
             yield _Fact(
                 "Non-Existent Actions with Existent Scene Depictions",
                 f"Which colour does {_the(thing)} turn?",
@@ -260,7 +280,7 @@ def _non_existent(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
                 "Non-Existent Actions with Existent Scene Depictions",
                 f"Which way does {_the(thing)} move?",
                 "it does not move",
-                DIRECTIONS,
+                _ways(script, thing),
                 True,
             )
 
@@ -284,7 +304,7 @@ def _direction(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
             "Object Direction",
             f"Which way does {_the(thing)} move?",
             thing.action,
-            (*DIRECTIONS, "it does not move"),
+            (*_ways(script, thing), "it does not move"),
             True,
         )
 
@@ -316,13 +336,13 @@ def _attribute(script: Script, rng: np.random.Generator) -> Iterator[_Fact]:
             yield _Fact(
                 "Attribute Change", f"Which colour does {_the(thing)} turn?", f"it turns {thing.becomes}", wrong, True
             )
-        sizes = {"grow": "it grows", "shrink": "it shrinks"}
+        sizes = {action: f"it {_DOINGS[action]}" for action in ("grow", "shrink") if _may(script, thing, action)}
         if thing.action in sizes or (script.kind == "change" and rng.random() < 0.3):
             yield _Fact(
                 "Attribute Change",
                 f"How does the size of {_the(thing)} change?",
                 sizes.get(thing.action, "it stays the same"),
-                ("it grows", "it shrinks", "it stays the same"),
+                (*sizes.values(), "it stays the same"),
                 True,
             )
 
