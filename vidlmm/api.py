@@ -113,6 +113,14 @@ class Model:
         prompts = [prompt_of(ids, media, self.spec, str(number)) for number, (ids, media) in enumerate(rows)]
         return self._forward.logits(prompts)
 
+    def action_logits(self, input_ids: Any, media: Sequence[Medium]) -> dict[str, Float32[np.ndarray, " C"]]:
+        """Scores of the classes of the first video: "verb", "noun" and "action" in LLaVAction; see `logits`.
+
+        Raises:
+            ValueError: a system without action heads, no video, or what `logits` raises.
+        """
+        return self._forward.action_logits(prompt_of(input_ids, media, self.spec))
+
     def chat(
         self,
         media: File | Sequence[File],

@@ -14,7 +14,7 @@ from tests.checkpoint.released import load_case, write_folder
 from vidlmm import api
 from vidlmm.generate import Sampling, make_prompt, show
 from vidlmm.layout.row import IMAGE
-from vidlmm.text import Turn, encode_prompt, get_template
+from vidlmm.text import Tokenizer, Turn, encode_prompt, get_template
 
 SHORT = Sampling(max_new_tokens=5)
 
@@ -34,30 +34,38 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def tokenizer(model: vidlmm.Model) -> Tokenizer:
+    assert model.tokenizer is not None
+    return model.tokenizer
+
+
+@pytest.fixture(scope="module")
 def model(folder: Path) -> vidlmm.Model:
     case, _ = load_case(Path(__file__).parents[1] / "goldens" / "llava_video" / "16_stray_config")
     return vidlmm.from_pretrained(folder, dtype="float32", vision_config=case["vision_config"], frames=2)
 
 
-def test_an_answer_is_what_the_whole_sequence_says_at_every_step(model: vidlmm.Model, folder: Path) -> None:
+def test_an_answer_is_what_the_whole_sequence_says_at_every_step(
+    model: vidlmm.Model, tokenizer: Tokenizer, folder: Path
+) -> None:
     turns = [Turn("user", "<image>\nhello")]
     picture = show("image", folder / "wide.png", model.spec)
-    prompt = make_prompt(turns, [picture], model.spec, model.tokenizer)
+    prompt = make_prompt(turns, [picture], model.spec, tokenizer)
     assert picture.views is not None and len(prompt.frames) == len(picture.views) > 1
     answer = model.generate([prompt], SHORT)[0]
-    ids = encode_prompt(turns, get_template(model.spec.prompt.template), model.tokenizer)
+    ids = encode_prompt(turns, get_template(model.spec.prompt.template), tokenizer)
     assert (ids == IMAGE).sum() == 1
     media = [vidlmm.Image(picture.views, picture.size)]
     logits = model.logits(np.concatenate([ids, answer.ids]).astype(np.int32), media)
     last = len(prompt.row) - 1
-    likeliest = logits[last : last + len(answer.ids), : model.tokenizer.vocab_size].argmax(-1)
+    likeliest = logits[last : last + len(answer.ids), : tokenizer.vocab_size].argmax(-1)
     assert tuple(likeliest) == answer.ids
     assert model.chat(folder / "wide.png", "hello", sampling=SHORT) == answer.text
 
 
-def test_several_pictures_are_one_squared_view_each(model: vidlmm.Model, folder: Path) -> None:
+def test_several_pictures_are_one_squared_view_each(model: vidlmm.Model, tokenizer: Tokenizer, folder: Path) -> None:
     shown = [show("image", folder / name, model.spec) for name in ("wide.png", "tall.png")]
-    prompt = make_prompt([Turn("user", "<image><image>\nhello")], shown, model.spec, model.tokenizer)
+    prompt = make_prompt([Turn("user", "<image><image>\nhello")], shown, model.spec, tokenizer)
     assert len(prompt.frames) == 2
     grey = (127, 127, 127)
     assert (prompt.frames[0][0, 60] == grey).all() and (prompt.frames[1][60, 0] == grey).all()

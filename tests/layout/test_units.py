@@ -37,7 +37,7 @@ def rows_of(row: Row, number: int) -> list[int]:
 
 
 def test_a_clip_shows_its_steps_in_order_and_a_picture_is_repeated():
-    video, picture = (item_plan(Item(kind, frames), STC) for kind, frames in (("video", 6), ("image", 1)))
+    video, picture = item_plan(Item("video", 6), STC), item_plan(Item("image", 1), STC)
     assert draw(video).splitlines()[:4] == ["0 SSS", "  SSS", "  SSS", "  SSS"]
     assert (len(video), video.shows) == (36, replace(video.shows, frames=6, clips=(tuple(range(6)),)))
     assert (len(picture), picture.frames, picture.shows.clips) == (27, 1, ((0, 0, 0, 0),))
@@ -78,11 +78,8 @@ def test_valley_shows_the_clips_patches_and_then_a_token_of_each_frame():
 
 
 def test_pictures_of_a_tower_of_their_own_are_counted_apart():
-    row = merge(
-        ids(IMAGE, VIDEO, IMAGE),
-        None,
-        [item_plan(Item(k, n), HOUND) for k, n in (("image", 1), ("video", 8), ("image", 1))],
-    )
+    picture, video = item_plan(Item("image", 1), HOUND), item_plan(Item("video", 8), HOUND)
+    row = merge(ids(IMAGE, VIDEO, IMAGE), None, [picture, video, picture])
     assert rows_of(row, 1) == [0, 1, 2, 3, 4, 5, 6, 7]
     assert rows_of(row, 0) == list(range(40))
     assert (row.frames, row.shows.pictures) == (8, 2)

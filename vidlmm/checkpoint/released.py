@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from vidlmm.checkpoint import hound, llava, valley, video_llava_hf, videollama2
+from vidlmm.checkpoint import hound, llava, llava_hf, llavaction, valley, video_llava_hf, videollama2
 from vidlmm.checkpoint.keymap import KeyPlan, plan
 from vidlmm.checkpoint.layout import Config, Layout, Overrides, Shapes
 from vidlmm.checkpoint.loading import load_params, param_dtype
@@ -28,7 +28,9 @@ from vidlmm.checkpoint.weights import WeightsError
 from vidlmm.spec import ModelSpec
 
 # Special ones stand before those whose names they share.
-LAYOUTS: tuple[Layout, ...] = tuple(part.LAYOUT for part in (videollama2, valley, video_llava_hf, hound, llava))
+LAYOUTS: tuple[Layout, ...] = tuple(
+    part.LAYOUT for part in (videollama2, valley, video_llava_hf, llava_hf, hound, llavaction, llava)
+)
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")

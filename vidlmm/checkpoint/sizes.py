@@ -6,7 +6,7 @@ from the caller's `vision_config`.
 """
 
 from math import isqrt
-from typing import Any
+from typing import Any, cast
 
 from vidlmm.checkpoint.layout import Config, Shapes
 from vidlmm.checkpoint.weights import WeightsError
@@ -148,7 +148,7 @@ def tower_spec(shapes: Shapes, prefix: str, name: str | None, vision_config: Con
         layers=shapes.count(*(f"{layer}{name}.weight" for name in ("layer_norm1", "self_attn.q_proj"))),
         heads=heads,
         mlp=shapes.need(f"{layer}mlp.fc1.weight")[0],
-        activation=ACTIVATIONS.get(activation, activation),
+        activation=ACTIVATIONS.get(activation) or cast("Activation", activation),
         norm_eps=float(told("layer_norm_eps", "norm_eps")),
         class_token=class_token,
         pre_norm=shapes.get(f"{prefix}pre_layrnorm.weight") is not None,

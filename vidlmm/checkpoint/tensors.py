@@ -150,4 +150,4 @@ def _bytes(entries: Sequence[Entry]) -> Iterable[memoryview]:
         array = np.ascontiguousarray(entry.make(), dtype=entry.dtype)
         if array.size != prod(entry.shape):
             raise ValueError(f"{entry.name} was announced as {list(entry.shape)} and is {list(array.shape)}")
-        yield memoryview(array.reshape(-1).view(np.uint8))
+        yield array.reshape(-1).view(np.uint8).data

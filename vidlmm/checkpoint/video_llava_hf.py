@@ -8,9 +8,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from vidlmm.checkpoint.keymap import Rule, Rules, Unused
+from vidlmm.checkpoint.keymap import Rules, Unused
 from vidlmm.checkpoint.layout import Config, Layout, Overrides, Shapes
 from vidlmm.checkpoint.parts import decoder_rules, mlp_projector_rules, tower_rules
+from vidlmm.checkpoint.ported import everywhere, media_token, released
 from vidlmm.checkpoint.sizes import decoder_spec, tower_spec
 from vidlmm.checkpoint.weights import WeightsError
 from vidlmm.spec import ModelSpec
@@ -47,12 +48,12 @@ def spec_of(config: Config, shapes: Shapes, overrides: Overrides) -> ModelSpec:
     Raises:
         WeightsError: a part that is not known, or tensors and fields that contradict one another.
     """
-    shapes = Shapes({_released(key): shape for key, shape in shapes.theirs.items()})
+    shapes = released(shapes, ELSEWHERE)
     vision = {**VISION, **(config.get("vision_config") or NO_VISION), **overrides.vision_config}
     text = {**TEXT, **(config.get("text_config") or {})}
     video, image = (_tower(shapes, prefix, config, vision) for prefix in (VIDEO_TOWER, IMAGE_TOWER))
     every = config.get("vision_feature_select_strategy", "default") == "full"
-    ids = {"<image>": _token(config, "image", 32000), "<video>": _token(config, "video", 32001)}
+    ids = {"<image>": media_token(config, "image", 32000), "<video>": media_token(config, "video", 32001)}
     spec = replace(
         VIDEO_LLAVA_7B_HF,
         name="video_llava_hf",
@@ -76,7 +77,7 @@ def rules(spec: ModelSpec) -> Rules:
         *mlp_projector_rules(f"{PROJECTOR}linear_1", f"{PROJECTOR}linear_2"),
         Unused(f"{VIDEO_TOWER}encoder.layers.{{i}}.temporal_*"),
     )
-    return tuple(other for rule in named for other in _everywhere(rule))
+    return everywhere(named, ELSEWHERE)
 
 
 LAYOUT = Layout("video_llava_hf", detect, spec_of, rules)
@@ -89,35 +90,6 @@ def _tower(shapes: Shapes, prefix: str, config: Config, vision: Config) -> Tower
     if not isinstance(select, int):
         raise WeightsError(f"config.json says vision_feature_layer {select!r}; features of one layer are known")
     return replace(tower, layers=select if select >= 0 else tower.layers + 1 + select, temporal=0)
-
-
-def _token(config: Config, kind: str, otherwise: int) -> int:
-    """The id of a kind's token, where older and newer config.json files write it."""
-    found = config.get(f"{kind}_token_index", config.get(f"{kind}_token_id"))
-    return otherwise if found is None else int(found)
-
-
-def _released(key: str) -> str:
-    """A key as the released file names it."""
-    if key.startswith(tuple(ELSEWHERE)):
-        return key
-    for beginning, others in ELSEWHERE.items():
-        other = next((one for one in others if key.startswith(one)), None)
-        if other is not None:
-            return beginning + key.removeprefix(other)
-    return key
-
-
-def _everywhere(rule: Rule | Unused) -> Rules:
-    """A rule of released names for the names of all releases."""
-    if isinstance(rule, Unused):
-        return tuple(replace(rule, pattern=name) for name in _names(rule.pattern))
-    return (replace(rule, theirs=tuple(_names(str(name)) for name in rule.theirs)),)
-
-
-def _names(template: str) -> tuple[str, ...]:
-    beginning = next(one for one in ELSEWHERE if template.startswith(one))
-    return (template, *(other + template.removeprefix(beginning) for other in ELSEWHERE[beginning]))
 
 
 def _built(spec: ModelSpec) -> tuple[Any, ...]:

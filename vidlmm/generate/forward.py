@@ -17,6 +17,7 @@ from vidlmm.generate.engine import PIECES, SHORTEST
 from vidlmm.generate.visual import VisualMemory, digest
 from vidlmm.layout.buckets import choose, ladder
 from vidlmm.layout.shows import padded_blends
+from vidlmm.models.action import action_places
 from vidlmm.models.video_lm import VideoLM
 
 CHUNK = 256  # places whose scores over the vocabulary are held on the device at once
@@ -49,6 +50,23 @@ class Forward:
         embeds = jnp.pad(embeds, ((0, rows - len(prompts)), (0, 0), (0, 0)))
         hidden = read(self._graph, self._params, embeds, sizes)
         return [self._scores(hidden[number], len(prompt.row)) for number, prompt in enumerate(prompts)]
+
+    def action_logits(self, prompt: Prompt) -> dict[str, Float32[np.ndarray, " C"]]:
+        """Scores of the classes of each kind for the first video of a prompt.
+
+        Raises:
+            ValueError: a system without action heads, or a prompt without a video.
+        """
+        if self.spec.action is None:
+            raise ValueError(f"{self.spec.name} has no action heads; load a checkpoint of LLaVAction")
+        places = (jnp.asarray(part[None]) for part in (prompt.row.table, prompt.row.row))
+        at = action_places(*places, self.spec.action.places)
+        if int(at.min()) < 0:
+            raise ValueError(f"sequence {prompt.id} shows no video, so there is no action to name; give it one")
+        embeds = self._embeds(prompt, self._length(prompt))
+        hidden = read(self._graph, self._params, embeds, np.array([len(prompt.row)], np.int32))
+        found = action_scores(self._graph, self._params, hidden, at)
+        return {name: np.asarray(scores[0]) for name, scores in found.items()}
 
     def _length(self, prompt: Prompt) -> int:
         def refuse(why: str) -> ValueError:
@@ -94,3 +112,11 @@ def scores(
 ) -> Float32[Array, "n V"]:
     """Scores of `size` places from `first` on."""
     return nnx.merge(graph, params).logits(jax.lax.dynamic_slice_in_dim(hidden, first, size))
+
+
+@partial(jax.jit, static_argnames=("graph",))
+def action_scores(
+    graph: Any, params: Any, hidden: Float[Array, "B L D"], at: Int32[Array, "B K"]
+) -> dict[str, Float32[Array, "B C"]]:
+    """Scores of the classes of each kind from the hidden states at the places `at`."""
+    return nnx.merge(graph, params).action_heads(jnp.take_along_axis(hidden, at[..., None], axis=1))

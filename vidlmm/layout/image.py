@@ -19,6 +19,7 @@ a clip; systems with a tower for pictures show all that this tower gives.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -27,6 +28,7 @@ from vidlmm.layout.plan import Piece, Plan, Special, frame_cells, join, special,
 from vidlmm.layout.shows import Blends, Shows
 from vidlmm.layout.video import clip_plan, frame_tables, has_clips, video_plan
 from vidlmm.spec import ModelSpec
+from vidlmm.spec.connector import Unpadding
 from vidlmm.spec.pixels import best_resolution
 
 Grid = Int32[np.ndarray, "_ _"]
@@ -73,7 +75,7 @@ def _tiles(spec: ModelSpec, level: int, views: int, size: tuple[int, int]) -> tu
     grid = mosaic(columns, rows, spec.tower.grid)
     if spec.connector.patch_merge == "spatial":
         return visual(level, grid), Blends()
-    grid = unpadded(grid, size)
+    grid = unpadded(grid, size, spec.connector.unpadding)
     smaller = shrunk(grid.shape[0], grid.shape[1], spec.tower.grid, spec.connector.anyres_max)
     if smaller == grid.shape:
         return with_newlines(visual(level, grid), grid.shape[1]), Blends()
@@ -88,14 +90,21 @@ def mosaic(columns: int, rows: int, side: int) -> Grid:
     return cells.reshape(rows * side, columns * side).astype(np.int32)
 
 
-def unpadded(grid: Grid, size: tuple[int, int]) -> Grid:
-    """The grid without the border that a picture of `size` (width, height) leaves empty on its canvas."""
+def unpadded(grid: Grid, size: tuple[int, int], unpadding: Unpadding = "floor") -> Grid:
+    """The grid without the border that a picture of `size` (width, height) leaves empty on its canvas.
+
+    LLaVA-NeXT mm_utils.py:127-159; transformers modeling_llava_onevision.py:247-256 rounds.
+    """
     height, width = grid.shape
     if size[0] / size[1] > width / height:
-        border = (height - int(size[1] * (width / size[0]))) // 2
+        border = (height - _whole(size[1] * (width / size[0]), unpadding)) // 2
         return grid[border : height - border]
-    border = (width - int(size[0] * (height / size[1]))) // 2
+    border = (width - _whole(size[0] * (height / size[1]), unpadding)) // 2
     return grid[:, border : width - border]
+
+
+def _whole(length: float, unpadding: Unpadding) -> int:
+    return int(round(length, 7) if unpadding == "rounded" else length)
 
 
 def shrunk(height: int, width: int, side: int, most: int) -> tuple[int, int]:
@@ -137,4 +146,5 @@ def _as_video(spec: ModelSpec) -> Plan:
     """A video of one frame; VideoLLaMA 2 repeats it as often as a video has frames (videollama2_arch.py:118-121)."""
     if spec.connector.stc is not None or spec.connector.temporal == "mean":
         return clip_plan((0,) * max(spec.frames.count, 1), 1, spec)
-    return video_plan(1, spec)
+    # What action heads read follows videos alone.
+    return video_plan(1, replace(spec, action=None))

@@ -13,9 +13,14 @@ with 2p elsewhere, and one faster token follows every frame, the slow ones too.
 
 Systems with a module along time show the rows of one clip (VideoLLaMA 2), and after them the class
 token of each frame (Valley valley_model.py:197-247).
+
+What action heads read (LLaVAction llava_arch.py:336-366, 507-518) stands at the very end: learned tokens of their own
+behind the last newline, or that newline.
 """
 
-from vidlmm.layout.plan import Piece, Plan, Special, frame_cells, join, special, visual
+from dataclasses import replace
+
+from vidlmm.layout.plan import Piece, Plan, Special, Table, frame_cells, join, special, visual
 from vidlmm.layout.shows import Shows, TableSpecs
 from vidlmm.layout.valley import framed, has_blocks
 from vidlmm.spec import ModelSpec
@@ -27,7 +32,8 @@ def video_plan(frames: int, spec: ModelSpec) -> Plan:
     """The places of a video of `frames` frames, in order.
 
     Raises:
-        ValueError: no frame, a pooled grid without cells, or SlowFast with another layout than grid.
+        ValueError: no frame, a pooled grid without cells, SlowFast with another layout than grid, or action heads
+            that read a newline which is not there.
     """
     if frames < 1:
         raise ValueError(f"a video needs at least 1 frame, got {frames}")
@@ -37,10 +43,10 @@ def video_plan(frames: int, spec: ModelSpec) -> Plan:
             f"{spec.name} looks along time in windows of {window} frames, got {frames}; give whole windows"
         )
     if has_clips(spec):
-        return clip_plan(tuple(range(frames)), frames, spec)
+        return _with_action(clip_plan(tuple(range(frames)), frames, spec), spec)
     tables = frame_tables(spec)
     pieces = _uniform(frames, spec, tables) if spec.connector.slowfast is None else _slowfast(frames, spec)
-    return Plan(*join(pieces), tables, Shows(frames=frames))
+    return _with_action(Plan(*join(pieces), tables, Shows(frames=frames)), spec)
 
 
 def clip_plan(clip: tuple[int, ...], frames: int, spec: ModelSpec) -> Plan:
@@ -95,3 +101,19 @@ def _slowfast(frames: int, spec: ModelSpec) -> list[Piece]:
         level = SLOW if frame % slowfast.stride == 0 else FAST
         pieces += [frame_cells(frame, level, spec.grids[level], newlines=True), special(Special.FASTER)]
     return pieces
+
+
+def _with_action(plan: Plan, spec: ModelSpec) -> Plan:
+    """The plan with the places that action heads read at its end."""
+    if spec.action is None:
+        return plan
+    table, row = plan.table, plan.row
+    if not spec.action.tokens:
+        if table[-1] != Table.SPECIAL or row[-1] != Special.NEWLINE:
+            raise ValueError(
+                f"action heads of {spec.name} read the newline that ends a video, and with newline "
+                f"{spec.connector.newline!r} none does; take another newline or learned tokens"
+            )
+        table, row = table[:-1], row[:-1]
+    table, row = join([(table, row), *(special(Special.ACTION + k) for k in range(spec.action.places))])
+    return replace(plan, table=table, row=row)

@@ -12,6 +12,7 @@ from vidlmm.models.params import Maker
 from vidlmm.models.pooling import pool
 from vidlmm.models.stc import STC
 from vidlmm.models.valley import FrameMean, FrameScores, FrameTransformer
+from vidlmm.spec.action import ActionSpec
 from vidlmm.spec.connector import ConnectorSpec
 from vidlmm.spec.tables import Special
 
@@ -24,7 +25,8 @@ class Connector(nnx.Module):
     along time, and learned rows.
 
     features, patches: width and number of a frame's features without the class token. width: the decoder's.
-    action_tokens: learned rows that follow a video (LLaVAction llava_arch.py:336-366).
+    action: what heads read behind a video, learned rows of their own or its last newline
+        (LLaVAction llava_arch.py:336-366).
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class Connector(nnx.Module):
         patches: int,
         width: int,
         *,
-        action_tokens: int = 0,
+        action: ActionSpec | None = None,
         rngs: nnx.Rngs,
         dtype: Any = jnp.float32,
         param_dtype: Any = jnp.float32,
@@ -53,8 +55,9 @@ class Connector(nnx.Module):
         self.newline = make.normal((width,), ("embed",), width**-0.5) if spec.has_newline else None
         self.faster_token = make.normal((width,), ("embed",), width**-0.5) if spec.slowfast else None
         self.action_tokens = (
-            make.normal((action_tokens, width), (None, "embed"), width**-0.5) if action_tokens else None
+            make.normal((action.tokens, width), (None, "embed"), width**-0.5) if action and action.tokens else None
         )
+        self.action = action
         self.spec = spec
         self.width = width
         self.dtype = dtype
@@ -82,8 +85,10 @@ class Connector(nnx.Module):
         none = jnp.zeros((self.width,), self.dtype)
         rows = [none if row is None else row[...].astype(self.dtype) for row in (self.newline, self.faster_token)]
         found = jnp.stack(rows)
-        if self.action_tokens is None:
+        if self.action is None:
             return found
+        if self.action_tokens is None:
+            return jnp.concatenate([found, found[Special.NEWLINE : Special.NEWLINE + 1]])
         return jnp.concatenate([found[: Special.ACTION], self.action_tokens[...].astype(self.dtype)])
 
     def _levels(self, features: Float[Array, "F N D"]) -> list[Float[Array, "F _ W"]]:

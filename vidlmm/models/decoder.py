@@ -104,6 +104,28 @@ class Decoder(nnx.Module):
         x = jax.lax.scan(kept(layer, self.remat), embeds.astype(self.dtype), layers)[0]
         return rms_norm(x, self.norm[...], self.spec.norm_eps)
 
+    def states(
+        self,
+        embeds: Float[Array, "B L D"],
+        position: Int[Array, "B L"],
+        segment: Int[Array, "B L"],
+        branch: Int[Array, "B L"],
+        at: Int[Array, "B K"],
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "S B K D"]]:
+        """Hidden states after the final norm, and at the places `at` those of the embedding and after each layer,
+        the last one normed."""
+        who = sight(segment, branch)
+        angles = rope_angles(position, self.spec.dim_per_head, self.spec.rope_base)
+
+        def layer(x: Array, p: dict[str, Array]) -> tuple[Array, Array]:
+            q, k, v = self._qkv(x, p, angles)
+            return self._rest(x, attend_rows(q, k, v, who), p), _places(x, at)
+
+        layers = layer_arrays(self.layers, self.dtype)
+        x, before = jax.lax.scan(kept(layer, self.remat), embeds.astype(self.dtype), layers)
+        hidden = rms_norm(x, self.norm[...], self.spec.norm_eps)
+        return hidden, jnp.concatenate([before, _places(hidden, at)[None]])
+
     def head_matrix(self) -> Float[Array, "V D"]:
         """The output matrix: its own, or the embedding table where the head is tied."""
         return (self.embed if self.head is None else self.head)[...].astype(self.dtype)
@@ -210,3 +232,7 @@ class Decoder(nnx.Module):
             raise ValueError(f"got {embeds.shape[0]} rows for a cache of {slots} slots: give one row a slot")
         if embeds.shape[1] > cache.capacity:
             raise ValueError(f"the rows hold {embeds.shape[1]} tokens, the cache {cache.capacity}: make a longer cache")
+
+
+def _places(x: Float[Array, "B L D"], at: Int[Array, "B K"]) -> Float[Array, "B K D"]:
+    return jnp.take_along_axis(x, at[..., None], axis=1)

@@ -4,8 +4,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Float32, Int, UInt8
+from jaxtyping import Array, Bool, Float, Float32, Int, UInt8
 
+from vidlmm.models.action import ActionHeads, action_places
 from vidlmm.models.audio import AudioProjector
 from vidlmm.models.beats import Beats
 from vidlmm.models.connector import Connector
@@ -65,7 +66,7 @@ class VideoLM(nnx.Module):
             spec.tower.width,
             spec.tower.grid**2,
             spec.decoder.width,
-            action_tokens=spec.action.tokens if spec.action else 0,
+            action=spec.action,
             remat=remat,
             **types,
         )
@@ -74,6 +75,7 @@ class VideoLM(nnx.Module):
         self.image_tower = None if still[0] is None else Tower(still[0], still[1], remat=remat, **types)
         self.audio = None if spec.audio is None else Beats(spec.audio, remat=remat, **types)
         self.audio_projector = None if spec.audio is None else AudioProjector(spec.audio, spec.decoder.width, **types)
+        self.action_heads = None if spec.action is None else ActionHeads(spec.action, spec.decoder.width, **types)
         self.spec = spec
         self.dtype = dtype
 
@@ -92,11 +94,11 @@ class VideoLM(nnx.Module):
         tables = self._video_tables(frames, clips)
         empty = jnp.zeros((0, self.spec.decoder.width), self.dtype)
         if self.image_tower is not None:
-            there = pictures is not None and pictures.shape[0]
-            tables += (_rows(self.connector.project(self.image_tower(pictures))) if there else empty,)
+            seen = None if pictures is None or not pictures.shape[0] else self.image_tower(pictures)
+            tables += (empty if seen is None else _rows(self.connector.project(seen)),)
         if self.audio is not None and self.audio_projector is not None:
-            there = sounds is not None and sounds.shape[0]
-            tables += (_rows(self.audio_projector(self.audio(sounds, sound_frames))) if there else empty,)
+            heard = None if sounds is None or not sounds.shape[0] else self.audio(sounds, sound_frames)
+            tables += (empty if heard is None else _rows(self.audio_projector(heard)),)
         return tables
 
     def _video_tables(self, frames: Pixels, clips: Int[Array, "C T"] | None) -> Tables:
@@ -123,6 +125,25 @@ class VideoLM(nnx.Module):
     def hidden(self, batch: Inputs, visual: Tables | None = None) -> Float[Array, "B L D"]:
         """Hidden states after the final norm; see `embed`."""
         return self.decoder(self.embed(batch, visual), batch.position, batch.segment, batch.branch)
+
+    def action_states(
+        self, batch: Inputs, visual: Tables | None = None
+    ) -> tuple[Float[Array, "B L D"], Float[Array, "S B K D"], Bool[Array, " B"]]:
+        """Of a system with action heads `hidden`, the states that the heads may read, and which rows have them.
+
+        The states are those of the embedding and after each layer, the last one normed; where a row shows no video
+        they mean nothing.
+
+        Raises:
+            ValueError: a system without action heads.
+        """
+        if self.spec.action is None:
+            raise ValueError(f"{self.spec.name} has no action heads; its spec needs an ActionSpec")
+        at = action_places(batch.table, batch.row, self.spec.action.places)
+        hidden, states = self.decoder.states(
+            self.embed(batch, visual), batch.position, batch.segment, batch.branch, jnp.maximum(at, 0)
+        )
+        return hidden, states, at[:, 0] >= 0
 
     def head_matrix(self) -> Float[Array, "V D"]:
         """The matrix that scores the vocabulary, for losses that never hold all logits."""

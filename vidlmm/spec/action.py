@@ -24,3 +24,8 @@ class ActionSpec:
     def tokens(self) -> int:
         """Learned tokens that follow the video's."""
         return {"one_token": 1, "three_tokens": 3, "newline": 0}[self.supervision]
+
+    @property
+    def places(self) -> int:
+        """Places that the heads read."""
+        return self.tokens or 1

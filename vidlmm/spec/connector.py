@@ -8,6 +8,7 @@ from vidlmm.spec.stc import STCSpec
 PoolMode = Literal["average", "max", "bilinear"]
 Newline = Literal["grid", "frame", "one_token", "no_token"]
 PatchMerge = Literal["spatial_unpad", "spatial", "flat"]
+Unpadding = Literal["floor", "rounded"]
 Temporal = Literal["none", "mean", "valley_v1", "valley_v2", "valley_v3"]
 
 
@@ -31,6 +32,8 @@ class ConnectorSpec:
     patch_merge: the tiles of such a picture: "spatial_unpad" lays them side by side, cuts the padding off and ends
         every row with the newline (a single view ends with one newline); "spatial" lays them side by side;
         "flat" shows one after the other (LLaVA-NeXT mm_patch_merge_type).
+    unpadding: how the side without padding is made whole: "floor" cuts its fraction off (LLaVA-NeXT), "rounded" after
+        seven decimals (transformers), which keeps 27.0000 from becoming 26.
     anyres_max: a picture of more than 1.1^2 times so many views is made smaller (anyres_max_N); 0 never.
     temporal: a module along time, which gives a table of clips. "mean" is VideoLLaMA 2's mean over frames before
         the projector, the others are Valley's, after it.
@@ -43,6 +46,7 @@ class ConnectorSpec:
     slowfast: SlowFastSpec | None = None
     unpooled_images: bool = False
     patch_merge: PatchMerge = "spatial_unpad"
+    unpadding: Unpadding = "floor"
     anyres_max: int = 0
     temporal: Temporal = "none"
     stc: STCSpec | None = None

@@ -23,7 +23,8 @@ class Table(IntEnum):
 
 
 class Special(IntEnum):
-    """Rows of the special table: vectors that the connector learns. ACTION is the first of up to three."""
+    """Rows of the special table: vectors that the connector learns. ACTION is the first of up to three
+    that heads read; in a system whose heads read the newline behind a video it is the newline again."""
 
     NEWLINE = 0
     FASTER = 1
