@@ -6,6 +6,9 @@ from vidlmm.spec.frames import FrameSpec
 from vidlmm.spec.model import ModelSpec
 from vidlmm.spec.pixels import PixelSpec
 from vidlmm.spec.prompt import PromptSpec
+from vidlmm.spec.systems_hound import HOUND_SYSTEMS
+from vidlmm.spec.systems_valley import VALLEY_SYSTEMS
+from vidlmm.spec.systems_videollama2 import VIDEOLLAMA2_SYSTEMS
 from vidlmm.spec.tower import TowerSpec
 
 SIGLIP_SO400M = TowerSpec()
@@ -86,6 +89,9 @@ SYSTEMS: dict[str, ModelSpec] = {
         LLAVA_VIDEO_7B_RELEASED,
         LLAVA_VIDEO_72B_RELEASED,
         *LLAVA_ONEVISION.values(),
+        *VIDEOLLAMA2_SYSTEMS,
+        *VALLEY_SYSTEMS,
+        *HOUND_SYSTEMS,
         QUICKSTART,
     )
 }
