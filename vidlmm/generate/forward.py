@@ -14,7 +14,7 @@ from vidlmm.generate import programs
 from vidlmm.generate.answers import Prompt
 from vidlmm.generate.check import check_tables
 from vidlmm.generate.engine import PIECES, SHORTEST
-from vidlmm.generate.visual import VisualMemory, digest
+from vidlmm.generate.visual import VisualMemory
 from vidlmm.layout.buckets import choose, ladder
 from vidlmm.layout.shows import padded_blends
 from vidlmm.models.action import action_places
@@ -83,7 +83,7 @@ class Forward:
         table, row = np.zeros((2, length), np.int32)
         table[: len(prompt.row)], row[: len(prompt.row)] = prompt.row.table, prompt.row.row
         taps, shares = padded_blends(prompt.row.shows.blends)
-        tables = self._visual.tables(digest(prompt), prompt)
+        tables = self._visual.encode(prompt)
         return programs.embed(self._graph, self._params, table, row, tables, taps, shares)
 
     def _scores(self, hidden: Float[Array, "L D"], count: int) -> Float32[np.ndarray, "n V"]:

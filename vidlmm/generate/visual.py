@@ -47,14 +47,15 @@ class VisualMemory:
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        found = self._encode(prompt)
+        found = self.encode(prompt)
         self._kept[key] = found
         self.bytes += _size(found)
         while self.bytes > self._most and len(self._kept) > 1:
             self.bytes -= _size(self._kept.popitem(last=False)[1])
         return found
 
-    def _encode(self, prompt: Prompt) -> list[Tables]:
+    def encode(self, prompt: Prompt) -> list[Tables]:
+        """Like `tables`, but neither looked up nor kept."""
         frames, shows = prompt.frames, prompt.row.shows
         if shows.frames or shows.pictures or shows.sounds:
             self.encoded += 1
