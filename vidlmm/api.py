@@ -234,7 +234,9 @@ def load(run: File, *, frames: int | None = None, slots: int = 8, dtype: Any = N
         return from_pretrained(run, dtype="bfloat16" if dtype is None else dtype, frames=frames, slots=slots)
     use_compilation_cache()
     module, tokenizer = load_model(Path(run), **({} if dtype is None else {"dtype": jnp.dtype(dtype)}))
-    return Model(module, load_tokenizer(tokenizer), spec=_showing(module.spec, frames), slots=slots)
+    model = Model(module, load_tokenizer(tokenizer), spec=_showing(module.spec, frames), slots=slots)
+    _ = model.generator  # which refuses a tokenizer that is not the model's
+    return model
 
 
 def kind_of(file: File) -> MediaKind:

@@ -253,7 +253,7 @@ def test_rows_of_other_layouts_are_refused():
     tree = replace(prompt.row, branch=np.ones_like(prompt.row.branch))
     level = replace(prompt.row, table=np.where(prompt.row.table >= 3, 4, prompt.row.table).astype(np.int32))
     beyond = replace(prompt.row, row=np.where(prompt.row.table >= 3, 16, prompt.row.row).astype(np.int32))
-    for row, says in ((tree, "a tree"), (level, "visual level 1"), (beyond, "past its 4 frames")):
+    for row, says in ((tree, "a tree"), (level, "visual table 1"), (beyond, "past its 4 frames")):
         with pytest.raises(PromptError, match=says):
             tiny.generator().generate([replace(prompt, row=row)])
 

@@ -246,20 +246,20 @@ def test_tower_then_decoder_make_a_base_to_begin_with(tmp_path: Path, tokenizer:
     said(config, tmp_path / "base_run")
     _, _, base = load_run(tmp_path / "base_run")
     (tmp_path / "base").mkdir()
-    newline = np.arange(32, dtype=np.float32)
+    learned = np.arange(32, dtype=np.float32)
     for part in ("tower", "decoder"):
         own = {name: value for name, value in base.items() if name.startswith(part + ".")}
         save_weights(tmp_path / "base" / f"{part}.safetensors", own, "bfloat16")
-    save_weights(tmp_path / "base" / "connector.safetensors", {"connector.newline": newline})
+    save_weights(tmp_path / "base" / "connector.safetensors", {"connector.fc1_bias": learned})
     still = toy.stage("s", steps=1, trainable=("connector",), lr=0.0)
     said(toy.config(still, tokenizer=tokenizer, init=f"base:{tmp_path / 'base'}"), tmp_path / "run")
     _, _, after = load_run(tmp_path / "run")
-    assert np.array_equal(after["connector.newline"], newline)
+    assert np.array_equal(after["connector.fc1_bias"], learned)
     assert float(np.abs(after["connector.fc1"]).sum()) > 0
     for name in [name for name in base if not name.startswith("connector.")]:
         stored = np.asarray(base[name]).astype("bfloat16").astype("float32")
         assert np.array_equal(stored, np.asarray(after[name])), name
-    save_weights(tmp_path / "base" / "tower.safetensors", {"tower.patch": newline})
+    save_weights(tmp_path / "base" / "tower.safetensors", {"tower.patch": learned})
     with pytest.raises(WeightsError, match=r"missing tower\.layers.*misshapen tower\.patch is \[32\]"):
         said(toy.config(still, tokenizer=tokenizer, init=f"base:{tmp_path / 'base'}"), tmp_path / "other")
 
