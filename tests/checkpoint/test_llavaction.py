@@ -70,8 +70,9 @@ class Original(Parity):
             hidden, states, shown = model.action_states(Batch(**arrays))
             flat, target = hidden.reshape(-1, hidden.shape[-1]), arrays["target"].reshape(-1)
             loss, weight, _ = cross_entropy(flat, model.head_matrix(), target, arrays["weight"].reshape(-1), chunk=64)
-            heads = model.action_heads
-            extra = action_loss(states, heads, classes, shown, model.spec.action.training)
+            heads, action = model.action_heads, model.spec.action
+            assert heads is not None and action is not None
+            extra = action_loss(states, heads, classes, shown, action.training)
             scores = heads(states)
             return {"hidden": hidden, "shown": shown, "lm": loss / weight, "extra": extra, **scores}
 

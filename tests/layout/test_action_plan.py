@@ -1,6 +1,7 @@
 """Where the places stand that action heads read."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -8,12 +9,13 @@ from tests.layout.specs import ids, spec
 from vidlmm.layout import Item, draw, lay_out, video_plan
 from vidlmm.layout.row import IMAGE, VIDEO
 from vidlmm.spec import ActionSpec, ModelSpec, SlowFastSpec
+from vidlmm.spec.action import Supervision
 
 TYPES = (("verb", 2), ("noun", 3), ("action", 4))
 
 
-def small(supervision: str, **connector) -> ModelSpec:
-    return replace(spec(**{"pool_mode": "average"} | connector), action=ActionSpec(TYPES, supervision))
+def small(supervision: Supervision, **connector: Any) -> ModelSpec:
+    return replace(spec(**{"pool_mode": "average", **connector}), action=ActionSpec(TYPES, supervision))
 
 
 DRAWINGS = {
@@ -28,7 +30,7 @@ DRAWINGS = {
 
 
 @pytest.mark.parametrize(("supervision", "newline"), DRAWINGS)
-def test_they_end_the_video(supervision: str, newline: str) -> None:
+def test_they_end_the_video(supervision: Supervision, newline: str) -> None:
     plan = video_plan(2, small(supervision, newline=newline))
     assert draw(plan).split("\n") == DRAWINGS[supervision, newline]
 

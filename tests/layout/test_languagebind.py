@@ -59,9 +59,7 @@ def test_one_placeholder_of_a_video_is_read_too():
 
 
 def test_a_missing_frame_is_told():
-    with pytest.raises(
-        ValueError, match=r"7 media placeholder\(s\) and the 1 item\(s\) take \[8\]; write one"
-    ):
+    with pytest.raises(ValueError, match=r"7 media placeholder\(s\) and the 1 item\(s\) take \[8\]; write one"):
         frames_row(array([IMAGE] * 7), None, plans(ORIGINAL, Item("video", 8)), ORIGINAL)
 
 

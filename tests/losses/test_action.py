@@ -1,6 +1,6 @@
 """The action term against a plain numpy form, for every choice of states."""
 
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,17 +9,18 @@ import pytest
 from flax import nnx
 
 from vidlmm.losses import action_loss
+from vidlmm.losses.action import TRAININGS
 from vidlmm.models.action import ActionHeads, action_places
 from vidlmm.spec import ActionSpec
+from vidlmm.spec.action import ActionLayers, Supervision
 from vidlmm.spec.tables import Special, Table
 
 STATES, ROWS, WIDTH = 4, 5, 6
 TYPES = (("verb", 3), ("noun", 4), ("action", 7))
 CLASSES = np.array([[1, 2, 6], [-1, -1, -1], [0, 3, 5], [2, 0, 0], [1, 1, 1]], np.int32)
-TRAININGS = ("last_layer", "first_layer", "all_layers", "distillation", "reverse_distillation")
 
 
-def heads(supervision: str) -> ActionHeads:
+def heads(supervision: Supervision) -> ActionHeads:
     return ActionHeads(ActionSpec(TYPES, supervision), WIDTH, rngs=nnx.Rngs(0))
 
 
@@ -54,7 +55,16 @@ def plain(x: np.ndarray, module: ActionHeads, classes: np.ndarray, training: str
         for state in set(range(STATES)) - {teacher}:
             p, q = softmax(x[teacher]), softmax(x[state])
             loss += 0.1 * (p * np.log(p / q)).sum() / ROWS / STATES
-    return loss
+    return float(loss)
+
+
+def test_the_spec_names_the_trainings():
+    assert get_args(ActionLayers) == TRAININGS
+
+
+def test_an_unknown_training_is_refused():
+    with pytest.raises(ValueError, match="training of the action heads is 'every'; choose one of last_layer,"):
+        term(states(1), heads("one_token"), CLASSES, "every")
 
 
 @pytest.mark.parametrize("training", TRAININGS)

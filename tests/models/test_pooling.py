@@ -17,6 +17,7 @@ def test_tables_are_the_pooled_projections(mode: PoolMode, side: int):
     spec = ConnectorSpec(pool_mode=mode, slowfast=SlowFastSpec(), unpooled_images=True)
     connector = Connector(spec, 8, side**2, 12, rngs=nnx.Rngs(0))
     features = jnp.asarray(np.random.default_rng(0).standard_normal((3, side * side, 8)), jnp.float32)
+    assert connector.fc2_bias is not None
     connector.fc2_bias[...] = jnp.arange(12.0)
     projected = connector.project(features)
     tables = connector(features)

@@ -59,8 +59,8 @@ class Forward:
         """
         if self.spec.action is None:
             raise ValueError(f"{self.spec.name} has no action heads; load a checkpoint of LLaVAction")
-        places = (jnp.asarray(part[None]) for part in (prompt.row.table, prompt.row.row))
-        at = action_places(*places, self.spec.action.places)
+        table, row = jnp.asarray(prompt.row.table[None]), jnp.asarray(prompt.row.row[None])
+        at = action_places(table, row, self.spec.action.places)
         if int(at.min()) < 0:
             raise ValueError(f"sequence {prompt.id} shows no video, so there is no action to name; give it one")
         embeds = self._embeds(prompt, self._length(prompt))

@@ -18,10 +18,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from vidlmm.spec.action import ActionLayers
-
 SHARE = 0.1  # of either term beside the loss of the text
 WEIGHTS = {"verb": 0.5, "noun": 0.5, "action": 0.1}
+TRAININGS = ("last_layer", "first_layer", "all_layers", "distillation", "reverse_distillation")
 
 Heads = Callable[[Float[Array, "S B K D"]], Mapping[str, Float[Array, "S B C"]]]
 
@@ -31,7 +30,7 @@ def action_loss(
     heads: Heads,
     classes: Int[Array, "B T"],
     shown: Bool[Array, " B"],
-    training: ActionLayers,
+    training: str,
 ) -> Float32[Array, ""]:
     """What is added to the loss of the text; `B` rows of one clip each.
 
@@ -40,10 +39,13 @@ def action_loss(
         heads: states into scores by kind, in the order of `classes`.
         classes: the right class of each kind; a row whose first is below 0 is left out of the cross entropies.
         shown: rows that have a clip at all; others are left out of everything.
+        training: the states that learn, one of `TRAININGS`.
 
     Raises:
-        ValueError: a kind without a weight.
+        ValueError: a kind without a weight, or an unknown training.
     """
+    if training not in TRAININGS:
+        raise ValueError(f"training of the action heads is {training!r}; choose one of {', '.join(TRAININGS)}")
     used = {"last_layer": states[-1:], "first_layer": states[:1]}.get(training, states)
     loss = supervised(heads(used), classes, shown)
     if training == "distillation":
