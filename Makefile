@@ -4,12 +4,13 @@
 #   make test PYTHON=python3.12 VENV=.venv312
 PYTHON ?= python3
 VENV ?= .venv
+PARITY ?= .venv-parity
 BIN := $(VENV)/bin
 TEST_WORKERS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test faults lint style types imports format wheel requirements clean
+.PHONY: help quickstart test faults parity lint style types imports format wheel requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -23,6 +24,10 @@ test: $(VENV)/.dev ## install, then run the unit tests (ARGS="tests/media -x" fo
 
 faults: $(VENV)/.dev ## the tests that kill a running job and resume it
 	$(BIN)/python -m pytest -m faults $(ARGS)
+
+parity: ## install with torch and transformers beside it, then send models there and back
+	@$(MAKE) --no-print-directory VENV=$(PARITY) $(PARITY)/.parity
+	$(PARITY)/bin/python -m pytest -n $(TEST_WORKERS) $(or $(ARGS),tests/transformers)
 
 lint: style types imports ## style, types and the import contract (make -k lint goes on after a failure)
 
@@ -55,7 +60,7 @@ requirements: ## resolve requirements/*.txt anew (needs uv)
 	done
 
 clean: ## remove what was installed and built here (runs/ stays)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml setup.py
@@ -71,4 +76,10 @@ $(VENV)/.runtime: requirements/runtime.txt pyproject.toml setup.py
 $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@echo "Installing the tools for tests and checks into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# Without hashes: torch has another file for every machine.
+$(VENV)/.parity: $(VENV)/.dev requirements/parity.txt
+	@echo "Installing torch and transformers into $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/parity.txt
 	@touch $@

@@ -13,8 +13,8 @@ def get_config() -> ConfigDict:
     c = llava_video_7b.get_config()
     c.name = "llava_video_72b"
     c.system = "llava_video_72b"
-    c.tokenizer = "checkpoints/llava-onevision-qwen2-72b-si"
-    c.init = "checkpoints/llava-onevision-qwen2-72b-si"
+    c.tokenizer = "lmms-lab/llava-onevision-qwen2-72b-si"
+    c.init = "lmms-lab/llava-onevision-qwen2-72b-si"
     # 22 slow frames of 183 places and 42 fast ones of 43: 5,832 for a video.
     c.stages[0].batch.length = 8192
     return c

@@ -15,8 +15,9 @@ def get_config() -> ConfigDict:
     c = quickstart.get_config()
     c.name = "llava_video_7b"
     c.system = "llava_video_7b"
-    c.tokenizer = "checkpoints/llava-onevision-qwen2-7b-si"
-    c.init = "checkpoints/llava-onevision-qwen2-7b-si"
+    c.tokenizer = "lmms-lab/llava-onevision-qwen2-7b-si"
+    # A folder is taken as well; what a release lacks begins anew, and the run's first lines name it.
+    c.init = "lmms-lab/llava-onevision-qwen2-7b-si"
     c.stages = (video(),)
     c.precision = ConfigDict({"compute": "bfloat16", "params": "float32", "export": "bfloat16"})
     c.remat = True  # gradient_checkpointing True

@@ -18,7 +18,8 @@ def get_config() -> ConfigDict:
     c.system = "quickstart"
     c.spec = ConfigDict()
     c.tokenizer = "quickstart/base"
-    # "" begins with random weights, a folder with a finished run's, base:FOLDER with a tower and a decoder.
+    # "" begins with random weights, a folder with those of a finished run or a release (which a hub id names too),
+    # base:FOLDER with a tower and a decoder.
     c.init = "base:quickstart/base"
     c.stages = (align(), instruct())
 

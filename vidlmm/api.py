@@ -23,7 +23,7 @@ from vidlmm.generate.forward import Forward
 from vidlmm.generate.items import Medium, Video, prompt_of
 from vidlmm.generate.prompts import MediaKind
 from vidlmm.layout.row import VIDEO
-from vidlmm.media.suffixes import IMAGE_SUFFIXES
+from vidlmm.media.suffixes import IMAGE_SUFFIXES, SOUND_SUFFIXES
 from vidlmm.models import VideoLM
 from vidlmm.parallel import param_shardings, use_compilation_cache
 from vidlmm.spec import ModelSpec
@@ -129,10 +129,10 @@ class Model:
         sampling: Sampling | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> str:
-        """The answer to one question about videos and pictures.
+        """The answer to one question about videos, pictures and sounds, read, sampled and written as the system does.
 
         Args:
-            media: a file, or several; pictures are told from videos by their names' endings.
+            media: a file, or several; pictures and sounds are told from videos by their names' endings.
             sampling: how the answer is drawn; None takes the likeliest tokens.
             on_text: gets the answer piece by piece while it is written.
 
@@ -176,6 +176,7 @@ def from_pretrained(
     vision_config: Mapping[str, Any] | None = None,
     audio_config: Mapping[str, Any] | None = None,
     special_tokens: Mapping[str, int] | None = None,
+    towers: Mapping[str, File] | None = None,
     mesh: Any = None,
     revision: str | None = None,
     frames: int | None = None,
@@ -190,7 +191,9 @@ def from_pretrained(
         dtype: type of the weights in memory and of the computation; None keeps what is stored.
         vision_config, audio_config: sizes of towers that the release's own code hard-codes, named as there; read
             where config.json names no tower that is known.
-        special_tokens: ids by name that no file of the release holds.
+        special_tokens: ids by name, in place of those that the release's tokenizer has.
+        towers: a folder or hub id for each tower that the release leaves out, by the field of config.json that names
+            it ("mm_vision_tower", "mm_video_tower", "mm_image_tower"); others are taken from what that field says.
         mesh: devices that share the weights (`vidlmm.parallel.make_mesh`); each is given its slice alone.
         revision: of a hub id.
         frames: frames that a video shows, in place of the release's. slots: prompts answered at the same time.
@@ -203,13 +206,17 @@ def from_pretrained(
     folder = local_folder(os.fspath(path), revision)
     if not is_released(folder) and (folder / "spec.json").is_file():
         return load(folder, frames=frames, slots=slots, dtype=dtype)
-    released = open_released(folder, Overrides(vision_config or {}, audio_config or {}, special_tokens or {}))
+    tokenizer = load_tokenizer(folder) if any((folder / name).is_file() for name in TOKENIZERS) else None
+    overrides = Overrides(vision_config or {}, audio_config or {}, special_tokens or {})
+    if tokenizer is not None:
+        overrides = dataclasses.replace(overrides, token_id=tokenizer.token_id)
+    if towers:
+        overrides = dataclasses.replace(overrides, towers={name: os.fspath(file) for name, file in towers.items()})
+    released = open_released(folder, overrides)
     shardings = None if mesh is None else param_shardings(mesh, released.skeleton.shapes)
     params = released.load(None if dtype is None else jnp.dtype(dtype), shardings)
     compute = jnp.result_type(*{array.dtype for array in params.values()})
     module = video_lm_skeleton(released.spec, compute, compute).model(params)
-    files = [folder / name for name in TOKENIZERS if (folder / name).is_file()]
-    tokenizer = load_tokenizer(files[0]) if files else None
     origin = Origin(released, released.unused())
     return Model(module, tokenizer, spec=_showing(released.spec, frames), slots=slots, origin=origin)
 
@@ -240,8 +247,9 @@ def load(run: File, *, frames: int | None = None, slots: int = 8, dtype: Any = N
 
 
 def kind_of(file: File) -> MediaKind:
-    """Whether a file is shown as a picture or as a video; what it really is shows when it is opened."""
-    return "image" if Path(file).suffix.lower() in IMAGE_SUFFIXES else "video"
+    """Whether a file is a picture, a sound or a video by its name; what it really is shows when it is opened."""
+    ending = Path(file).suffix.lower()
+    return "image" if ending in IMAGE_SUFFIXES else "audio" if ending in SOUND_SUFFIXES else "video"
 
 
 def _showing(spec: ModelSpec, frames: int | None) -> ModelSpec:

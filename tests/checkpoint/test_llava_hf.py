@@ -164,7 +164,7 @@ def port_config(case: dict[str, Any]) -> dict[str, Any]:
         "video_token_index": VIDEO_TOKEN,
         "vision_aspect_ratio": about["image_aspect_ratio"],
         "image_grid_pinpoints": about["image_grid_pinpoints"],
-        "text_config": about,
+        "text_config": {**about, "model_type": "qwen2"},
         "vision_config": case["vision_config"],
     }
 

@@ -1,5 +1,6 @@
 """LLaVAction: the original's heads, states and loss, the three ways to read a video, and the files back."""
 
+import json
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from vidlmm.layout import Batch, Item, assemble, draw, lay_out
 from vidlmm.layout.row import IMAGE
 from vidlmm.losses import action_loss, cross_entropy
 from vidlmm.spec import ActionSpec
+from vidlmm.spec.systems_llavaction import LLAVACTION_7B
 
 FOLDER = Path(__file__).parents[1] / "goldens" / "llava_video" / "06_llavaction_one_token"
 KINDS = ("verb", "noun", "action")
@@ -250,3 +252,14 @@ def test_a_model_without_heads_says_so(original):
         vidlmm.api.Model(module, None).action_logits([1, 2], [])
     with pytest.raises(ValueError, match="has no action heads"):
         module.action_states(original.batch)
+
+
+def test_the_released_model_is_the_published_system(case):
+    listed = json.loads((FOLDER.parents[1] / "keys_llava.json").read_text())["models"]["LLaVAction-7B"]
+    shapes = {}
+    for name, about in listed["tensors"].items():
+        one = about if isinstance(about, dict) else {"shape": about, "count": 1}
+        shapes |= {name.replace("{i}", str(i)): tuple(one["shape"]) for i in range(one["count"])}
+    pinpoints = [[384 * a, 384 * b] for a in range(1, 7) for b in range(1, 7)]
+    config = case["config"] | listed["language_model"] | {"image_grid_pinpoints": pinpoints, "action_types": ""}
+    assert understand(config, shapes)[1] == LLAVACTION_7B

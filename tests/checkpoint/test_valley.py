@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import vidlmm
+from tests.checkpoint import tokens
 from tests.checkpoint.parity import Parity, padded, token_loss
 from tests.checkpoint.real_size import Shapes, valley_shapes
 from tests.checkpoint.released import case_tensors, write_folder, write_tensors
@@ -152,3 +153,50 @@ def test_unknown_block_tokens_are_told_when_media_need_them(tmp_path):
     model = vidlmm.from_pretrained(released(tmp_path, "valley_v3"), dtype=None, vision_config=case["vision_config"])
     with pytest.raises(ValueError, match="the ids of <im_patch>, .* are not known; put its tokenizer beside"):
         model.logits([1, -201], [Video(np.zeros((1, 56, 56, 3), np.float32))])
+
+
+ORDER = ("<im_end>", "<im_start>", "<im_patch>", "<vi_end>", "<vi_start>", "<vi_frame>")
+SHIFTED = {name: tokens.FIRST + 4 + number for number, name in enumerate(ORDER)}
+
+
+def test_the_tokenizer_tells_the_ids_of_the_block_and_the_caller_goes_before_it(tmp_path):
+    folder = tokens.write_tokenizer(released(tmp_path, "valley_v3"), tokens.LLAMA | SHIFTED)
+    given = {"vision_config": Case(GOLDENS / "valley_v3").text["vision_config"], "dtype": None}
+    assert dict(vidlmm.from_pretrained(folder, **given).spec.special_tokens) == SHIFTED
+    model = vidlmm.from_pretrained(folder, special_tokens={"<im_end>": 300}, **given)
+    assert dict(model.spec.special_tokens) == SHIFTED | {"<im_end>": 300}
+
+
+def test_a_tokenizer_without_the_tokens_of_the_block_is_told_when_media_need_them(tmp_path):
+    folder = tokens.write_tokenizer(released(tmp_path, "valley_v3"), tokens.LLAMA | {"<im_start>": tokens.FIRST + 5})
+    given = {"vision_config": Case(GOLDENS / "valley_v3").text["vision_config"], "dtype": None}
+    model = vidlmm.from_pretrained(folder, **given)
+    with pytest.raises(ValueError, match=r"the ids of <im_patch>, <vi_frame>, <im_end>, .* give special_tokens=\{"):
+        model.logits([1, -201], [Video(np.zeros((1, 56, 56, 3), np.float32))])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_without_its_table_of_positions_v3_knows_none(tmp_path, dtype):
+    """valley_model.py:51: made as zeros when a checkpoint is loaded, filled where the key is there."""
+    case = Case(GOLDENS / "valley_v3").text
+    tensors = case_tensors(case, dtype)
+    zeros = np.zeros_like(tensors.pop("model.position_matrix"))
+    given = {"vision_config": case["vision_config"], "special_tokens": case["settings"]["special_tokens"]}
+    folder = write_tensors(tmp_path / "without", tensors, case["config"])
+    model = vidlmm.from_pretrained(folder, dtype=None, **given)
+    assert model.module.dtype == dtype
+    other = write_tensors(tmp_path / "zeros", tensors | {"model.position_matrix": zeros}, case["config"])
+    shown = [Video(np.random.default_rng(0).normal(size=(3, 56, 56, 3)).astype(np.float32))]
+    ids = [1, -201, 5]
+    found = vidlmm.from_pretrained(other, dtype=None, **given).logits(ids, shown)
+    np.testing.assert_array_equal(model.logits(ids, shown), found)
+    model.save_pretrained(tmp_path / "copy")
+    held = read_header(tmp_path / "copy" / "model.safetensors").tensors
+    assert "model.position_matrix" not in held and set(held) == set(tensors)
+
+
+def test_a_chinese_clip_tower_is_known_by_its_name():
+    """valley_model.py:76-80: the same tower, trained beside a Chinese text model."""
+    shapes, config = valley_shapes("Valley2-7b (v1)"), {**CONFIG, "rms_norm_eps": 1e-5, "max_position_embeddings": 4096}
+    config["mm_vision_tower"] = "OFA-Sys/chinese-clip-vit-large-patch14"
+    assert understand(config, shapes)[1].tower == VALLEY2_7B.tower

@@ -49,7 +49,9 @@ def rows(av: Parity, field: str = "input_ids") -> list[np.ndarray]:
 
 def test_a_video_with_sound_has_the_original_numbers(av: Parity):
     ids, media = av.inputs["input_ids_av"], shown(av)[:1]
-    features = jax.jit(lambda frames: av.model.module.tower(frames))(jnp.asarray(media[0].pixels))
+    tower = av.model.module.tower
+    assert tower is not None
+    features = jax.jit(lambda frames: tower(frames))(jnp.asarray(media[0].pixels))
     av.close("vision_features", features)
     embeds = av.embeds(ids, media)
     start = ids.tolist().index(-201)

@@ -69,8 +69,22 @@ def test_a_row_of_a_recipe_holds_a_video_and_its_text(name: str) -> None:
     config: Any = load_config(name)
     spec, batch = SYSTEMS[config.system], config.stages[0].batch
     places = len(video_plan(spec.frames.count, spec).table)
-    assert batch.frames == batch.rows * spec.frames.count
+    assert batch.frames == batch.rows * max(spec.frames.count, 1 + spec.pixels.tiles**2)
     assert places + 2000 <= batch.length <= spec.decoder.max_length
+
+
+def test_llavaction_follows_llava_video() -> None:
+    """Two epochs of 64 samples a step from LLaVA-Video's own checkpoint; token and heads learn beside everything."""
+    config: Any = load_config("llavaction_7b")
+    (stage,) = config.stages
+    assert (stage.lr, stage.rates.tower, stage.epochs, stage.batch.rows) == (1e-5, 2e-6, 2.0, 64)
+    assert stage.trainable == ("tower", "connector", "decoder", "action_heads")
+    assert config.init == config.tokenizer == "lmms-lab/LLaVA-Video-7B-Qwen2"
+    from vidlmm.layout import video_plan
+
+    spec = SYSTEMS[config.system]
+    places = len(video_plan(spec.frames.count, spec).table)
+    assert places + 2000 <= stage.batch.length and stage.batch.frames == stage.batch.rows * spec.frames.count
 
 
 def test_a_config_comes_back_from_json() -> None:

@@ -41,7 +41,7 @@ def entries(cache: FrameCache) -> list[Path]:
 
 def test_the_second_epoch_does_not_decode(spec, clip_path, tmp_path, opened):
     loader = Loader(spec, cache=FrameCache(str(tmp_path / "cache")))
-    first, second = (loader.clip(MediaRef("video", clip_path)) for _ in range(2))
+    first, second = (loader.open(MediaRef("video", clip_path)) for _ in range(2))
     assert opened == [clip_path]
     np.testing.assert_array_equal(first.frames, second.frames)
     assert first.choice == second.choice
@@ -52,33 +52,33 @@ def test_another_spec_or_file_is_another_entry(spec, clip_path, tmp_path, opened
     cache = FrameCache(str(tmp_path / "cache"))
     fewer = replace(spec, frames=replace(spec.frames, count=2))
     larger = replace(spec, pixels=replace(spec.pixels, size=24))
-    shapes = [Loader(s, cache=cache).clip(MediaRef("video", clip_path)).frames.shape for s in (spec, fewer, larger)]
+    shapes = [Loader(s, cache=cache).open(MediaRef("video", clip_path)).frames.shape for s in (spec, fewer, larger)]
     assert shapes == [(4, 16, 16, 3), (2, 16, 16, 3), (4, 24, 24, 3)]
-    before = Loader(spec, cache=cache).clip(MediaRef("video", clip_path)).frames
+    before = Loader(spec, cache=cache).open(MediaRef("video", clip_path)).frames
     write_clip(Path(clip_path), frames=30, seed=77)
-    after = Loader(spec, cache=cache).clip(MediaRef("video", clip_path)).frames
+    after = Loader(spec, cache=cache).open(MediaRef("video", clip_path)).frames
     assert len(opened) == 4
     assert (before != after).any()
 
 
 def test_a_touched_file_is_decoded_again(spec, clip_path, tmp_path, opened):
     loader = Loader(spec, cache=FrameCache(str(tmp_path / "cache")))
-    loader.clip(MediaRef("video", clip_path))
+    loader.open(MediaRef("video", clip_path))
     os.utime(clip_path, ns=(1, 1))
-    loader.clip(MediaRef("video", clip_path))
+    loader.open(MediaRef("video", clip_path))
     assert len(opened) == 2
 
 
 def test_a_damaged_entry_is_replaced(spec, clip_path, tmp_path, opened):
     cache = FrameCache(str(tmp_path / "cache"))
     loader = Loader(spec, cache=cache)
-    good = loader.clip(MediaRef("video", clip_path))
+    good = loader.open(MediaRef("video", clip_path))
     (entry,) = entries(cache)
     for damage in (b"", b"no archive", entry.read_bytes()[: entry.stat().st_size // 2]):
         entry.write_bytes(damage)
-        np.testing.assert_array_equal(loader.clip(MediaRef("video", clip_path)).frames, good.frames)
+        np.testing.assert_array_equal(loader.open(MediaRef("video", clip_path)).frames, good.frames)
     assert len(opened) == 4
-    loader.clip(MediaRef("video", clip_path))
+    loader.open(MediaRef("video", clip_path))
     assert len(opened) == 4, "the entry is whole again"
 
 
@@ -90,7 +90,7 @@ def test_the_bound_holds(spec, clips, tmp_path):
         for number in range(6):
             changed = replace(spec, frames=replace(spec.frames, count=count))
             loader = Loader(changed, cache=cache)
-            clip = loader.clip(MediaRef("video", str(clips / f"clip{number}.mp4")))
+            clip = loader.open(MediaRef("video", str(clips / f"clip{number}.mp4")))
             kept += cache.get(str(clips / f"clip{number}.mp4"), changed.frames, changed.pixels) is not None
             assert len(clip.frames) == count
     sizes = [entry.stat().st_size for entry in entries(cache)]
@@ -105,7 +105,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on(spec, clip_path, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    clip = Loader(spec, cache=cache).clip(MediaRef("video", clip_path))
+    clip = Loader(spec, cache=cache).open(MediaRef("video", clip_path))
     assert len(clip.frames) == 4
     assert "No space left on device" in caplog.text
     assert entries(cache) == [], "nothing half-written is left"

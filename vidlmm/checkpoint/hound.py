@@ -22,8 +22,9 @@ PROJECTOR = "model.mm_projector."
 
 
 def detect(config: Config, keys: Collection[str]) -> bool:
-    """Towers for videos and pictures under the original names."""
-    return any(key.startswith((VIDEO_TOWER, IMAGE_TOWER)) for key in keys)
+    """Towers for videos and pictures under the original names, among the tensors or named by config.json."""
+    named = config.get("mm_video_tower") or config.get("mm_image_tower")
+    return bool(named) or any(key.startswith((VIDEO_TOWER, IMAGE_TOWER)) for key in keys)
 
 
 def spec_of(config: Config, shapes: Shapes, overrides: Overrides) -> ModelSpec:
@@ -68,7 +69,8 @@ def rules(spec: ModelSpec) -> Rules:
     )
 
 
-LAYOUT = Layout("hound", detect, spec_of, rules)
+TOWERS = ((VIDEO_TOWER, "mm_video_tower"), (IMAGE_TOWER, "mm_image_tower"))
+LAYOUT = Layout("hound", detect, spec_of, rules, TOWERS)
 
 
 def _is_hound(config: Config) -> bool:

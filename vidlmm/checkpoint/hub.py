@@ -11,6 +11,11 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 WANTED = ("*.safetensors", "*.json", "*.model", "*.txt", "*.jinja", "*.md")
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name could be one at the hub: owner/name."""
+    return _ID.fullmatch(name) is not None
+
+
 def local_folder(name: str, revision: str | None = None) -> Path:
     """The folder as given, or the snapshot of a hub id, downloaded where it is not there yet.
 
@@ -22,7 +27,7 @@ def local_folder(name: str, revision: str | None = None) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    if not _ID.fullmatch(name):
+    if not is_hub_id(name):
         raise WeightsError(f"{name} is not there; give a released checkpoint's folder, a run, or a hub id (owner/name)")
     try:
         hub = importlib.import_module("huggingface_hub")

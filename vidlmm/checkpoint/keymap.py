@@ -45,6 +45,7 @@ class Rule:
     load: the tensors of one layer (and expert) into our array of that layer; save: its exact inverse. Both use only
         what numpy arrays and jax tracers share: methods, and functions of `array.__array_namespace__()`.
     start, step: the number of the first layer in the keys, and how far two layers' numbers are apart.
+    optional: releases may lack its tensors; the array is then zeros and is not written back.
     """
 
     ours: str
@@ -53,6 +54,7 @@ class Rule:
     save: Save = as_it_is
     start: int = 0
     step: int = 1
+    optional: bool = False
 
     @property
     def stacked(self) -> int:
@@ -98,7 +100,7 @@ class Part:
 
 @dataclass(frozen=True)
 class KeyPlan:
-    """parts: by our name, layer by layer. unused: keys that are carried through."""
+    """parts: by our name, layer by layer; none make an array of zeros. unused: keys that are carried through."""
 
     parts: Mapping[str, tuple[Part, ...]]
     unused: tuple[str, ...]
@@ -129,6 +131,9 @@ def plan(rules: Rules, ours: Mapping[str, Any], theirs: Mapping[str, Shape], sou
     misshapen: list[str] = []
     for rule in named:
         shape = tuple(ours[rule.ours].shape)
+        if rule.optional and not _any_there(rule, shape, theirs):
+            parts[rule.ours] = ()
+            continue
         found = []
         for place, keys, wanted in _wanted(rule, shape, ours[rule.ours].dtype):
             there = tuple(next((name for name in names if name in theirs), names[0]) for names in keys)
@@ -156,6 +161,12 @@ def their_shapes(rule: Rule, shape: Shape, dtype: Any) -> tuple[Shape, ...]:
     """Shapes of the tensors of one layer of an array of `shape`."""
     one = jax.ShapeDtypeStruct(shape[rule.stacked :], dtype)
     return tuple(tuple(tensor.shape) for tensor in jax.eval_shape(lambda array: list(rule.save(array)), one))
+
+
+def _any_there(rule: Rule, shape: Shape, theirs: Mapping[str, Shape]) -> bool:
+    """Whether a release holds any tensor of an array."""
+    places = product(*(range(count) for count in shape[: rule.stacked]))
+    return any(name in theirs for place in places for names in rule.keys(place) for name in names)
 
 
 def _wanted(

@@ -19,11 +19,20 @@ class Overrides:
     """What a release's own code hard-codes and no file of it holds, under the names of that code.
 
     vision_config: sizes of the vision tower. audio_config: of the sound tower. special_tokens: ids by name.
+    token_id: the id of a token by its text in the release's tokenizer; None where it has none of that text.
+    towers: a folder or hub id for a tower that is not among the tensors, by the field of config.json that names it.
     """
 
     vision_config: Config = field(default_factory=dict)
     audio_config: Config = field(default_factory=dict)
     special_tokens: Mapping[str, int] = field(default_factory=dict)
+    token_id: Callable[[str], int | None] = lambda _: None
+    towers: Mapping[str, str] = field(default_factory=dict)
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a special token: as the caller gives it, else as the tokenizer has it."""
+        given = self.special_tokens.get(token)
+        return self.token_id(token) if given is None else given
 
 
 @dataclass(frozen=True)
@@ -81,9 +90,12 @@ class Layout:
     detect: whether config.json and the tensors' names are of this layout. What it claims may be told from few names.
     spec_of: the model, from config.json, the shapes and what the caller knows.
     rules: its tensors' names.
+    towers: what a tower's keys begin with, and the field of config.json that names its own release. Checkpoints with
+        frozen towers may leave them out (see `towers`).
     """
 
     name: str
     detect: Callable[[Config, Collection[str]], bool]
     spec_of: Callable[[Config, Shapes, Overrides], ModelSpec]
     rules: Callable[[ModelSpec], Rules]
+    towers: tuple[tuple[str, str], ...] = ()

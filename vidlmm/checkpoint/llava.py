@@ -79,7 +79,7 @@ def rules(spec: ModelSpec) -> Rules:
     )
 
 
-LAYOUT = Layout("llava", detect, spec_of, rules)
+LAYOUT = Layout("llava", detect, spec_of, rules, ((TOWER, "mm_vision_tower"),))
 
 
 def _tower(config: Config, shapes: Shapes, overrides: Overrides) -> TowerSpec:
@@ -163,6 +163,7 @@ def _canvases(pinpoints: Any, tower: TowerSpec) -> tuple[tuple[int, int], ...]:
 def _published(spec: ModelSpec) -> ModelSpec:
     """The spec under the name and with the frames of the published system that is built the same way, if one is."""
     for known in SYSTEMS.values():
-        if (known.tower, known.connector, known.decoder) == (spec.tower, spec.connector, spec.decoder):
+        built = (known.tower, known.connector, known.decoder) == (spec.tower, spec.connector, spec.decoder)
+        if built and known.action is None:
             return replace(spec, name=known.name, frames=known.frames)
     return spec

@@ -14,7 +14,8 @@ from vidlmm.checkpoint.keymap import Rule, Rules
 from vidlmm.checkpoint.layout import Config, Layout, Overrides, Shapes
 from vidlmm.checkpoint.parts import decoder_rules, mlp_projector_rules, tower_rules
 from vidlmm.checkpoint.ported import everywhere, media_token, released
-from vidlmm.checkpoint.sizes import decoder_spec, tower_spec
+from vidlmm.checkpoint.sizes import tower_spec
+from vidlmm.checkpoint.text_config import text_decoder
 from vidlmm.checkpoint.weights import WeightsError
 from vidlmm.spec import CLIP_MEAN, CLIP_STD, ConnectorSpec, FrameSpec, ModelSpec, PixelSpec, PromptSpec
 from vidlmm.spec.tower import TowerSpec
@@ -49,7 +50,6 @@ VISION: dict[str, dict[str, Any]] = {
     },
 }
 NO_VISION = {"num_attention_heads": 16, "image_size": 384}
-TEXT = {"num_attention_heads": 32, "rms_norm_eps": 1e-6, "max_position_embeddings": 32768}
 PINPOINTS = tuple((384 * height, 384 * width) for height in range(1, 7) for width in range(1, 7))
 
 
@@ -65,7 +65,7 @@ def spec_of(config: Config, shapes: Shapes, overrides: Overrides) -> ModelSpec:
         WeightsError: a part that is not known, or tensors and fields that contradict one another.
     """
     shapes = released(shapes, ELSEWHERE)
-    text = {**TEXT, **(config.get("text_config") or {})}
+    text = {"model_type": "qwen2", **(config.get("text_config") or {})}
     tower = _tower(config, shapes, overrides)
     ids = {
         "<image>": media_token(config, "image", 151646),
@@ -75,7 +75,7 @@ def spec_of(config: Config, shapes: Shapes, overrides: Overrides) -> ModelSpec:
         name="llava_onevision_hf",
         tower=tower,
         connector=_connector(config),
-        decoder=decoder_spec(text, shapes, DECODER, f"{HEAD}weight"),
+        decoder=text_decoder(text, shapes, DECODER, f"{HEAD}weight"),
         frames=FrameSpec(count=32, time_text="none"),
         pixels=_pixels(config, tower),
         prompt=PromptSpec(template="qwen_1_5"),

@@ -8,7 +8,7 @@ LLaVAction llavaction/model/llava_arch.py:47-50, 336-366 and language_model/llav
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from vidlmm.checkpoint import llava
 from vidlmm.checkpoint.keymap import Rule, Rules, Unused
@@ -16,6 +16,7 @@ from vidlmm.checkpoint.layout import Config, Layout, Overrides, Shapes
 from vidlmm.checkpoint.weights import WeightsError
 from vidlmm.spec import ActionSpec, FrameSpec, ModelSpec
 from vidlmm.spec.action import ActionLayers, Supervision
+from vidlmm.spec.systems_llavaction import LLAVACTION_SYSTEMS
 
 TOKENS = "model.action_supervision"
 KINDS = ("verb", "noun", "action")  # in the order of config.action_types
@@ -54,7 +55,8 @@ def spec_of(config: Config, shapes: Shapes, overrides: Overrides) -> ModelSpec:
         )
     action = ActionSpec(types=_types(config, shapes), supervision=supervision, training=LAYERS[training])
     frames = FrameSpec(rule="midpoints", count=int(config.get("frames_upbound") or FRAMES), time_text="llavaction")
-    return replace(spec, name="llavaction", frames=frames, action=action)
+    spec = replace(spec, name="llavaction", frames=frames, action=action)
+    return replace(spec, name=next((one.name for one in LLAVACTION_SYSTEMS if _built(one) == _built(spec)), spec.name))
 
 
 def rules(spec: ModelSpec) -> Rules:
@@ -67,7 +69,7 @@ def rules(spec: ModelSpec) -> Rules:
     )
 
 
-LAYOUT = Layout("llavaction", detect, spec_of, rules)
+LAYOUT = Layout("llavaction", detect, spec_of, rules, llava.LAYOUT.towers)
 
 
 def _head(kind: str) -> str:
@@ -96,3 +98,7 @@ def _types(config: Config, shapes: Shapes) -> tuple[tuple[str, int], ...]:
         shape = shapes.get(_head(kind)) if kind in counts else shapes.need(_head(kind))
         found.append((kind, shape[0] if shape is not None else counts[kind]))
     return tuple(found)
+
+
+def _built(spec: ModelSpec) -> tuple[Any, ...]:
+    return spec.tower, spec.connector, spec.decoder, spec.action

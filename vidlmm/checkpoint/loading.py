@@ -1,7 +1,7 @@
 """A release's tensors into our arrays: layer by layer, one tensor at a time, each device its own slice."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from itertools import product
@@ -20,11 +20,14 @@ PANEL = 12
 
 
 def param_dtype(parts: tuple[Part, ...], stored: Mapping[str, Stored], dtype: Any) -> np.dtype:
-    """The type of one of our arrays: `dtype`, or as stored; tensors of several types take one that holds them all."""
+    """The type of one of our arrays: `dtype`, or as stored; tensors of several types take one that holds them all.
+
+    An array that no tensor makes takes a type that holds all tensors.
+    """
     if dtype is not None:
         return np.dtype(dtype)
-    kinds = sorted({stored[key].dtype for part in parts for key in part.keys})
-    return np.dtype(reduce(jax.numpy.promote_types, (DTYPES[kind] for kind in kinds)))
+    kinds = {stored[key].dtype for part in parts for key in part.keys} or {one.dtype for one in stored.values()}
+    return np.dtype(reduce(jax.numpy.promote_types, (DTYPES[kind] for kind in sorted(kinds) if kind in DTYPES)))
 
 
 def load_params(
@@ -47,12 +50,21 @@ def load_params(
         for name, parts in plan.parts.items():
             kind = param_dtype(parts, stored, dtype)
             shape = tuple(ours[name].shape)
-            filler = _Filler(parts, stored, shape, kind, pool)
+            read = _Filler(parts, stored, shape, kind, pool).read if parts else _zeros(shape, kind)
             if shardings is None:
-                params[name] = jax.device_put(filler.read((slice(None),) * len(shape)))
+                params[name] = jax.device_put(read((slice(None),) * len(shape)))
             else:
-                params[name] = jax.make_array_from_callback(shape, shardings[name], filler.read)
+                params[name] = jax.make_array_from_callback(shape, shardings[name], read)
     return params
+
+
+def _zeros(shape: tuple[int, ...], dtype: np.dtype) -> Callable[[Index | None], np.ndarray]:
+    """Reads slices of an array that no tensor makes."""
+
+    def read(index: Index | None) -> np.ndarray:
+        return np.zeros([len(range(*cut.indices(size))) for cut, size in zip(index or (), shape, strict=True)], dtype)
+
+    return read
 
 
 class _Filler:

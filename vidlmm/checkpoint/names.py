@@ -24,6 +24,11 @@ class Skeleton:
         values = {name: leaf.get_value() for name, (_, leaf) in self.leaves.items()}
         return {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in values.items()}
 
+    @property
+    def constants(self) -> frozenset[str]:
+        """Names of tables that belong to the weights and that no stage trains."""
+        return frozenset(name for name, (_, leaf) in self.leaves.items() if leaf.get_metadata("constant", False))
+
     def model(self, params: Mapping[str, jax.Array]) -> Any:
         """The module with these parameters (every name of `shapes`); usable inside jit."""
         flat = [(path, leaf.replace(params[name])) for name, (path, leaf) in self.leaves.items()]

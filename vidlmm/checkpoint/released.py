@@ -9,14 +9,14 @@ Nothing in the folder is run: `auto_map` and code are ignored, pickle files are 
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from vidlmm.checkpoint import hound, llava, llava_hf, llavaction, valley, video_llava_hf, videollama2
+from vidlmm.checkpoint import hound, llava, llava_hf, llavaction, text_only, valley, video_llava_hf, videollama2
 from vidlmm.checkpoint.keymap import KeyPlan, plan
 from vidlmm.checkpoint.layout import Config, Layout, Overrides, Shapes
 from vidlmm.checkpoint.loading import load_params, param_dtype
@@ -24,12 +24,13 @@ from vidlmm.checkpoint.memory import check_fits, device_of, need, parameters
 from vidlmm.checkpoint.names import Params, Skeleton
 from vidlmm.checkpoint.run import video_lm_skeleton
 from vidlmm.checkpoint.tensors import Header, Stored, read_header
+from vidlmm.checkpoint.towers import find_tower, left_out, tower_tensors
 from vidlmm.checkpoint.weights import WeightsError
 from vidlmm.spec import ModelSpec
 
 # Special ones stand before those whose names they share.
 LAYOUTS: tuple[Layout, ...] = tuple(
-    part.LAYOUT for part in (videollama2, valley, video_llava_hf, llava_hf, hound, llavaction, llava)
+    part.LAYOUT for part in (videollama2, valley, video_llava_hf, llava_hf, hound, llavaction, llava, text_only)
 )
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
@@ -40,7 +41,8 @@ PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 class Folder:
     """A checkpoint's files, of which only headers and config.json have been read.
 
-    files: the safetensors files by name. tensors: all of them by key.
+    files: the safetensors files by name. tensors: all of them by key, with those of towers that the checkpoint leaves
+        out and names.
     """
 
     path: Path
@@ -62,23 +64,30 @@ class Released:
     skeleton: Skeleton = field(repr=False)
     keys: KeyPlan = field(repr=False)
 
-    def load(self, dtype: Any = None, shardings: Mapping[str, Any] | None = None) -> Params:
-        """The parameters, as stored where `dtype` is None.
+    def load(
+        self,
+        dtype: Any = None,
+        shardings: Mapping[str, Any] | None = None,
+        names: Collection[str] | None = None,
+    ) -> Params:
+        """The parameters, as stored where `dtype` is None; only those of `names` where it is given.
 
         Raises:
             MemoryError: they do not fit; before anything is read.
         """
-        shapes = {name: tuple(shape.shape) for name, shape in self.skeleton.shapes.items()}
+        keys = {name: parts for name, parts in self.keys.parts.items() if names is None or name in names}
+        shapes = {name: tuple(shape.shape) for name, shape in self.skeleton.shapes.items() if name in keys}
         tensors = self.folder.tensors
-        dtypes = {name: param_dtype(parts, tensors, dtype) for name, parts in self.keys.parts.items()}
+        dtypes = {name: param_dtype(parts, tensors, dtype) for name, parts in keys.items()}
         device, count = device_of(shardings)
         what = f"{self.spec.name} from {self.folder.path}, {parameters(shapes):,} parameters"
         check_fits(what, need(shapes, dtypes, shardings), device, count)
-        return load_params(self.keys, self.skeleton.shapes, tensors, dtype, shardings)
+        return load_params(KeyPlan(keys, ()), self.skeleton.shapes, tensors, dtype, shardings)
 
     def unused(self) -> dict[str, np.ndarray]:
-        """Tensors that the graph does not use, as stored."""
-        return {key: np.array(self.folder.tensors[key].read()) for key in self.keys.unused}
+        """Tensors of its files that the graph does not use, as stored."""
+        own = {key for header in self.folder.files.values() for key in header.tensors}
+        return {key: np.array(self.folder.tensors[key].read()) for key in self.keys.unused if key in own}
 
 
 def open_released(path: str | Path, overrides: Overrides | None = None) -> Released:
@@ -87,7 +96,7 @@ def open_released(path: str | Path, overrides: Overrides | None = None) -> Relea
     Raises:
         WeightsError: no checkpoint, one of an unknown layout, pickle files, damaged files, or tensors that do not fit.
     """
-    folder = read_folder(Path(path))
+    folder = _with_towers(read_folder(Path(path)), overrides or Overrides())
     shapes = {key: tensor.shape for key, tensor in folder.tensors.items()}
     layout, spec, skeleton, keys = understand(folder.config, shapes, overrides, str(path))
     return Released(folder, layout, spec, skeleton, keys)
@@ -146,6 +155,16 @@ def read_folder(path: Path) -> Folder:
             raise WeightsError(f"{path / name} holds tensors that another file holds too: {', '.join(twice)}")
         tensors |= header.tensors
     return Folder(path, config, files, tensors)
+
+
+def _with_towers(folder: Folder, overrides: Overrides) -> Folder:
+    """The folder with the tensors of towers that the release leaves out."""
+    layout = find_layout(folder.config, folder.tensors, str(folder.path))
+    tensors = dict(folder.tensors)
+    for field_name, prefix in left_out(layout, folder.tensors).items():
+        source = find_tower(folder.config, field_name, overrides.towers)
+        tensors |= tower_tensors(source, _weight_files(source), prefix)
+    return replace(folder, tensors=tensors)
 
 
 def _weight_files(path: Path) -> list[str]:

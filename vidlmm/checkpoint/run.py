@@ -7,6 +7,8 @@ RUN/spec.json           everything that defines a number (vidlmm.spec)
     metrics.jsonl       one line a logged step; tensorboard/ holds the same
     model.safetensors   the final weights, once the run is finished
     done.json           steps, final loss, seconds; there when the run is finished
+
+A released checkpoint that was converted is such a folder too. Its final weights are arrays/, written by orbax.
 """
 
 import json
@@ -18,6 +20,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
+from vidlmm.checkpoint.arrays import load_arrays
 from vidlmm.checkpoint.files import write_atomic
 from vidlmm.checkpoint.names import Params, Skeleton, skeleton
 from vidlmm.checkpoint.weights import load_weights, save_weights
@@ -60,12 +63,22 @@ class Run:
         return self.folder / "model.safetensors"
 
     @property
+    def arrays(self) -> Path:
+        return self.folder / "arrays"
+
+    @property
     def done(self) -> Path:
         return self.folder / "done.json"
 
     def finished(self) -> dict[str, Any] | None:
         """What done.json says, or None while the run is not finished."""
         return json.loads(self.done.read_text()) if self.done.is_file() and self.weights.is_file() else None
+
+    def weight_files(self) -> tuple[Path, ...]:
+        """The files of the final weights, none while the run is not finished."""
+        if self.weights.is_file():
+            return (self.weights,)
+        return tuple(sorted(path for path in self.arrays.rglob("*") if path.is_file()))
 
     def tokenizer(self) -> Path:
         """The run's tokenizer file.
@@ -100,7 +113,7 @@ def begin_run(
     if run.config.is_file():
         _check_same(run, config, free_keys)
     else:
-        _copy_tokenizer(tokenizer, folder)
+        copy_tokenizer(tokenizer, folder)
         write_atomic(run.spec, to_json(spec))
     # Last, because it marks the folder as begun.
     write_atomic(run.config, json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -132,10 +145,13 @@ def load_run(folder: str | Path, dtype: Any = jnp.float32, shardings: Any = None
     run = Run(Path(folder))
     if not run.spec.is_file():
         raise RunFolderError(f"{folder} is no run: it has no spec.json; give the --workdir of `vidlmm train`")
-    if not run.weights.is_file():
+    if not run.weight_files():
         raise RunFolderError(f"the run {folder} is not finished; run its `vidlmm train` command again, it goes on")
     spec = from_json(run.spec.read_text())
-    return spec, run.tokenizer(), load_weights(run.weights, video_lm_skeleton(spec, dtype).shapes, shardings=shardings)
+    shapes = video_lm_skeleton(spec, dtype).shapes
+    if run.weights.is_file():
+        return spec, run.tokenizer(), load_weights(run.weights, shapes, shardings=shardings)
+    return spec, run.tokenizer(), load_arrays(run.arrays, shapes, shardings)
 
 
 def load_model(folder: str | Path, dtype: Any = jnp.float32, compute: Any = None) -> tuple[VideoLM, Path]:
@@ -156,7 +172,8 @@ def video_lm_skeleton(spec: ModelSpec, param_dtype: Any = jnp.float32, dtype: An
     return skeleton(lambda: VideoLM(spec, rngs=nnx.Rngs(0), dtype=dtype, param_dtype=param_dtype))
 
 
-def _copy_tokenizer(tokenizer: Path, into: Path) -> None:
+def copy_tokenizer(tokenizer: Path, into: Path) -> None:
+    """Copy a tokenizer and what else says which ids are special into a run's folder."""
     names = {tokenizer: "tokenizer.json" if tokenizer.suffix == ".json" else "tokenizer.model"}
     companions = (tokenizer.parent / name for name in TOKENIZER_COMPANIONS)
     names |= {path: path.name for path in companions if path.is_file()}

@@ -44,7 +44,7 @@ def save_released(target: Path, released: Released, unused: Mapping[str, np.ndar
             entries.append(Entry(key, dtype, stored.shape, lambda key=key: written.tensor(key)))
         write_tensors(target / name, entries, header.metadata)
     if not same:
-        _copy_others(released.folder.path, target)
+        copy_others(released.folder.path, target)
     _write_config(released, target, dtypes)
 
 
@@ -85,7 +85,7 @@ def _dtype(key: str, released: Released, params: Params, origins: Mapping[str, t
     return stored if held == param_dtype(released.keys.parts[ours], released.folder.tensors, None) else held
 
 
-def _copy_others(source: Path, target: Path) -> None:
+def copy_others(source: Path, target: Path) -> None:
     """Everything that is neither weights nor config.json; weights that were not read are left behind."""
     for path in sorted(source.iterdir()):
         if path.name == CONFIG or path.suffix in (".safetensors", *PICKLES) or path.name.startswith("."):
@@ -100,7 +100,7 @@ def _write_config(released: Released, target: Path, dtypes: set[str]) -> None:
     """config.json as it was, but for the type of the weights where they have another one now."""
     text = (released.folder.path / CONFIG).read_text()
     config = json.loads(text)
-    stored = {tensor.dtype for tensor in released.folder.tensors.values()}
+    stored = {tensor.dtype for header in released.folder.files.values() for tensor in header.tensors.values()}
     if len(dtypes) == 1 and not dtypes <= stored:
         now = _TORCH_DTYPES[next(iter(dtypes))]
         changes = {name: now for name in ("torch_dtype", "dtype") if name in config}

@@ -33,6 +33,12 @@ TOWERS: dict[str, TowerSpec] = {
     "siglip-base-patch16-224": TowerSpec(image_size=224, patch_size=16, width=768, layers=12, heads=12, mlp=3072),
     "clip-vit-large-patch14": _CLIP_L,
     "clip-vit-large-patch14-336": TowerSpec(**{**vars(_CLIP_L), "image_size": 336}),
+    # OFA-Sys: BERT beside it writes Chinese, the picture's side is CLIP's.
+    "chinese-clip-vit-base-patch16": TowerSpec(
+        **{**vars(_CLIP_L), "patch_size": 16, "width": 768, "layers": 12, "heads": 12, "mlp": 3072}
+    ),
+    "chinese-clip-vit-large-patch14": _CLIP_L,
+    "chinese-clip-vit-large-patch14-336px": TowerSpec(**{**vars(_CLIP_L), "image_size": 336}),
     "LanguageBind_Image": TowerSpec(**{**vars(_CLIP_L), "activation": "gelu"}),
     "LanguageBind_Video_merge": TowerSpec(**{**vars(_CLIP_L), "activation": "gelu", "temporal": 8}),
 }

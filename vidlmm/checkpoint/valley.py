@@ -48,7 +48,7 @@ def spec_of(config: Config, shapes: Shapes, overrides: Overrides) -> ModelSpec:
     # valley_model.py:175: the last layer where the field is missing.
     select = int(config.get("mm_vision_select_layer", -1))
     tower = replace(tower, layers=select if select >= 0 else tower.layers + 1 + select, select="all")
-    ids = {name: overrides.special_tokens.get(name) for name, _ in VALLEY_TOKENS}
+    ids = {name: overrides.id_of(name) for name, _ in VALLEY_TOKENS}
     spec = ModelSpec(
         name="valley",
         tower=tower,
@@ -74,7 +74,7 @@ def rules(spec: ModelSpec) -> Rules:
     )
 
 
-LAYOUT = Layout("valley", detect, spec_of, rules)
+LAYOUT = Layout("valley", detect, spec_of, rules, ((TOWER, "mm_vision_tower"),))
 
 
 def _built(spec: ModelSpec) -> tuple[Any, ...]:
@@ -101,7 +101,8 @@ def temporal_rules(version: str, width: int) -> Rules:
     if version == "valley_v3":
         attention = f"{TRANSFORMER}self_attn."
         transformer = (
-            Rule(f"{ours}position", (POSITION,)),
+            # Made as zeros when a checkpoint is loaded, and filled where it has one (valley_model.py:51).
+            Rule(f"{ours}position", (POSITION,), optional=True),
             Rule(f"{ours}qkv", (f"{attention}in_proj_weight",), *packed(*fused(HEADS, (1, 1, 1)))),
             Rule(f"{ours}qkv_bias", (f"{attention}in_proj_bias",), *packed(*fused_bias(HEADS, (1, 1, 1)))),
             Rule(f"{ours}out", (f"{attention}out_proj.weight",), *output(HEADS)),

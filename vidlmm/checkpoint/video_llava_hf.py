@@ -12,7 +12,8 @@ from vidlmm.checkpoint.keymap import Rules, Unused
 from vidlmm.checkpoint.layout import Config, Layout, Overrides, Shapes
 from vidlmm.checkpoint.parts import decoder_rules, mlp_projector_rules, tower_rules
 from vidlmm.checkpoint.ported import everywhere, media_token, released
-from vidlmm.checkpoint.sizes import decoder_spec, tower_spec
+from vidlmm.checkpoint.sizes import tower_spec
+from vidlmm.checkpoint.text_config import text_decoder
 from vidlmm.checkpoint.weights import WeightsError
 from vidlmm.spec import ModelSpec
 from vidlmm.spec.systems_hound import HOUND_SYSTEMS, VIDEO_LLAVA_7B_HF
@@ -34,7 +35,6 @@ ELSEWHERE = {
 # What transformers' classes hold where config.json leaves a field out, and where it has no vision_config at all.
 VISION = {"num_attention_heads": 12, "image_size": 224, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 NO_VISION = {"num_attention_heads": 16}
-TEXT = {"num_attention_heads": 32, "rms_norm_eps": 1e-6, "max_position_embeddings": 2048}
 
 
 def detect(config: Config, keys: Collection[str]) -> bool:
@@ -50,7 +50,7 @@ def spec_of(config: Config, shapes: Shapes, overrides: Overrides) -> ModelSpec:
     """
     shapes = released(shapes, ELSEWHERE)
     vision = {**VISION, **(config.get("vision_config") or NO_VISION), **overrides.vision_config}
-    text = {**TEXT, **(config.get("text_config") or {})}
+    text = {"model_type": "llama", **(config.get("text_config") or {})}
     video, image = (_tower(shapes, prefix, config, vision) for prefix in (VIDEO_TOWER, IMAGE_TOWER))
     every = config.get("vision_feature_select_strategy", "default") == "full"
     ids = {"<image>": media_token(config, "image", 32000), "<video>": media_token(config, "video", 32001)}
@@ -60,7 +60,7 @@ def spec_of(config: Config, shapes: Shapes, overrides: Overrides) -> ModelSpec:
         # The class token of pictures alone goes by the strategy.
         tower=replace(video, select="all"),
         image_tower=replace(image, select="all" if every else "patch"),
-        decoder=decoder_spec(text, shapes, DECODER, f"{HEAD}weight"),
+        decoder=text_decoder(text, shapes, DECODER, f"{HEAD}weight"),
         pixels=replace(VIDEO_LLAVA_7B_HF.pixels, size=video.image_size),
         special_tokens=tuple((name, overrides.special_tokens.get(name, id)) for name, id in ids.items()),
     )

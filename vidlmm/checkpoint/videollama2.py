@@ -75,7 +75,7 @@ def rules(spec: ModelSpec) -> Rules:
     )
 
 
-LAYOUT = Layout("videollama2", detect, spec_of, rules)
+LAYOUT = Layout("videollama2", detect, spec_of, rules, ((TOWER, "mm_vision_tower"),))
 
 
 def stc_rules(spec: STCSpec, shortcut: bool, ours: str = "connector.stc.", prefix: str = PROJECTOR) -> Rules:

@@ -2,95 +2,131 @@
 
 import argparse
 import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
+from typing import Any
 
-from vidlmm.spec import SYSTEMS, DecoderSpec, ModelSpec, from_json
+from vidlmm.cli.budget import in_words, parameter_lines, token_lines
+from vidlmm.cli.given import add_given, overrides
+from vidlmm.spec import SYSTEMS, ModelSpec, from_json
+from vidlmm.spec.differences import differences
 
-FRAMES = (8, 16, 32, 64, 128, 256, 512)
-PARTS = ("tower", "connector", "decoder")
+EXAMPLES = """\
+examples:
+  vidlmm inspect runs/quickstart                       a run
+  vidlmm inspect checkpoints/LLaVA-Video-7B-Qwen2      a released checkpoint's folder; headers alone are read
+  vidlmm inspect lmms-lab/LLaVA-Video-7B-Qwen2         a hub id; config.json and headers alone are fetched
+  vidlmm inspect llava_video_72b                       a published system
+"""
+
+
+# Values of a list that are written out.
+SHOWN = 4
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A model that was looked at.
+
+    about: lines about where it lies. shapes: dotted name to shape of every parameter.
+    overruled: what of config.json does not hold.
+    """
+
+    spec: ModelSpec
+    shapes: Mapping[str, Any]
+    about: tuple[str, ...] = ()
+    overruled: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help=f"folder of a run, or one of {', '.join(sorted(SYSTEMS))}")
+    parser.formatter_class, parser.epilog = argparse.RawDescriptionHelpFormatter, EXAMPLES
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help=f"folder of a run or of a released checkpoint, a hub id, or one of {', '.join(sorted(SYSTEMS))}",
+    )
+    add_given(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    spec = find_spec(args.model)
-    print("\n\n".join("\n".join(lines) for lines in (describe(spec), sizes(spec), tokens(spec))))
+    seen = look_at(args)
+    sections = [describe(seen), parameter_lines(seen.spec, seen.shapes), token_lines(seen.spec)]
+    sections.append(titled("what differs from the paper and between releases", differences(seen.spec.name)))
+    sections.append(titled("what config.json says and the model is not", seen.overruled))
+    print("\n\n".join("\n".join(lines) for lines in sections if lines))
     return 0
 
 
-def find_spec(model: str) -> ModelSpec:
-    """The spec of a run's folder or of a published system.
+def look_at(args: argparse.Namespace) -> Seen:
+    """The run, system or released checkpoint that is meant; a name that is both a folder and a system is the folder.
 
     Raises:
-        ValueError: neither; the message lists the systems.
+        ValueError: none of them; the message lists the systems. WeightsError: a released checkpoint that is not whole.
     """
-    stored = Path(model) / "spec.json"
-    if stored.is_file():
-        return from_json(stored.read_text())
-    if model in SYSTEMS:
-        return SYSTEMS[model]
-    raise ValueError(f"{model}: neither a folder with a spec.json nor one of {', '.join(sorted(SYSTEMS))}")
+    from vidlmm.checkpoint.hub import is_hub_id
+
+    folder = Path(args.model).expanduser()
+    if (folder / "spec.json").is_file():
+        return _of_spec(from_json((folder / "spec.json").read_text()), f"a run in {folder}")
+    if not folder.exists() and args.model in SYSTEMS:
+        return _of_spec(SYSTEMS[args.model], "a published system")
+    if not folder.exists() and not is_hub_id(args.model):
+        raise ValueError(
+            f"{args.model}: neither a folder of a run or of a released checkpoint, nor a hub id (owner/name), nor one "
+            f"of {', '.join(sorted(SYSTEMS))}"
+        )
+    return _of_release(args)
 
 
-def describe(spec: ModelSpec) -> list[str]:
-    """Every field of the spec, one part a line."""
-    lines = [spec.name]
-    for part in dataclasses.fields(spec):
-        value = getattr(spec, part.name)
+def describe(seen: Seen) -> list[str]:
+    """Its name, where it lies, and every field of the spec, one part a line."""
+    lines = [seen.spec.name, *(f"  {line}" for line in seen.about)]
+    for part in dataclasses.fields(seen.spec):
+        value = getattr(seen.spec, part.name)
         if dataclasses.is_dataclass(value):
-            fields = (f"{f.name}={getattr(value, f.name)}" for f in dataclasses.fields(value))
-            lines.append(f"  {part.name:10} {' '.join(fields)}")
-    return lines
+            fields = (f"{f.name}={_short(getattr(value, f.name))}" for f in dataclasses.fields(value))
+            lines.append(f"  {part.name:12} {' '.join(fields)}")
+    tokens = " ".join(f"{name}={id}" for name, id in seen.spec.special_tokens)
+    return [*lines, f"  placeholders {seen.spec.placeholders} {tokens}".rstrip()]
 
 
-def sizes(spec: ModelSpec) -> list[str]:
-    """Parameters and their memory; shapes only, no weight is made."""
-    counts = parameter_counts(spec)
-    lines = [f"{'parameters':12} {'number':>16} {'float32':>10} {'bfloat16':>10}"]
-    for name, count in (*counts.items(), ("all", sum(counts.values()))):
-        lines.append(f"  {name:10} {count:16,} {in_words(4 * count):>10} {in_words(2 * count):>10}")
-    return lines
+def titled(title: str, lines: tuple[str, ...]) -> list[str]:
+    """Lines below a title; nothing where there are none."""
+    return [title, *(f"  {line}" for line in lines)] if lines else []
 
 
-def parameter_counts(spec: ModelSpec) -> dict[str, int]:
-    """Parameters of tower, connector and decoder."""
-    import jax
-    from flax import nnx
+def _of_spec(spec: ModelSpec, about: str) -> Seen:
+    from vidlmm.checkpoint.run import video_lm_skeleton
 
-    from vidlmm.models.video_lm import VideoLM
-
-    model = nnx.eval_shape(lambda: VideoLM(spec, rngs=nnx.Rngs(0)))
-    counts = {}
-    for part in PARTS:
-        leaves = jax.tree.leaves(nnx.state(getattr(model, part), nnx.Param))
-        counts[part] = sum(leaf.size for leaf in leaves)
-    return counts
+    return Seen(spec, video_lm_skeleton(spec).shapes, (about,))
 
 
-def tokens(spec: ModelSpec) -> list[str]:
-    """What a video of so many frames takes in the decoder: tokens, and the cache that holds them."""
-    from vidlmm.layout.video import video_plan
+def _of_release(args: argparse.Namespace) -> Seen:
+    from vidlmm.checkpoint.headers import read_headers, with_towers
+    from vidlmm.checkpoint.overruled import overruled
+    from vidlmm.checkpoint.released import understand
+    from vidlmm.checkpoint.tensors import DTYPES
 
-    lines = [f"{'frames':12} {'tokens':>16} {'cache, bfloat16':>21}"]
-    for frames in FRAMES:
-        count = len(video_plan(frames, spec).table)
-        note = "" if count < spec.decoder.max_length else f"  over the decoder's {spec.decoder.max_length} positions"
-        lines.append(f"  {frames:<10} {count:16,} {in_words(2 * count * cache_values(spec.decoder)):>21}{note}")
-    return lines
+    found = with_towers(read_headers(args.model, args.revision), args.towers)
+    given = overrides(args, Path(args.model).expanduser())
+    shapes = {key: shape for key, (_, shape) in found.tensors.items()}
+    layout, spec, skeleton, keys = understand(found.config, shapes, given, args.model)
+    kinds = Counter(kind for kind, _ in found.tensors.values())
+    total = sum(prod(shape) * DTYPES[kind].itemsize for kind, shape in found.tensors.values())
+    about = [
+        f"a released checkpoint in the layout {layout.name}, {found.where}",
+        f"{len(found.tensors):,} tensors as {', '.join(kinds)}, {in_words(total)}",
+    ]
+    if keys.unused:
+        about.append(f"{len(keys.unused):,} of them no part of the graph uses, such as {sorted(keys.unused)[0]}")
+    return Seen(spec, skeleton.shapes, tuple(about), overruled(found.config, spec, layout.name))
 
 
-def cache_values(spec: DecoderSpec) -> int:
-    """Numbers that the cache keeps for one token: a key and a value in every layer and key-value head."""
-    return 2 * spec.layers * spec.kv_heads * spec.dim_per_head
-
-
-def in_words(count: int) -> str:
-    """A number of bytes in the largest unit that it fills."""
-    size, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB"):
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.1f} {unit}"
+def _short(value: Any) -> str:
+    """A value, or of a long list its ends."""
+    if isinstance(value, tuple) and len(value) > SHOWN:
+        return f"({value[0]}, ... {value[-1]}: {len(value)} of them)"
+    return str(value)

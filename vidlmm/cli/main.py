@@ -19,7 +19,8 @@ VERBS = {
     "chat": "ask a trained model about videos or images, once or as a conversation",
     "eval": "score a trained model on a file of questions",
     "data": "check media files, or show what a model is trained on",
-    "inspect": "what a model is: its spec, sizes, tokens per video, memory",
+    "inspect": "what a model is: its spec, sizes, tokens per video, memory, and what differs from its paper",
+    "convert": "a released checkpoint in another layout: original, llava-hf or orbax",
     "doctor": "what works on this machine: devices, versions, codecs, memory",
 }
 # An interrupted run of these goes on when the same command is given again.

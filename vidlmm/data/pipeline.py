@@ -2,18 +2,20 @@
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from vidlmm.data.errors import BadSample, DataError
+from vidlmm.data.most import most_items, most_shown, static_sizes
 from vidlmm.data.order import FixedOrder, Order, PackedOrder, digest
 from vidlmm.data.records import Record
-from vidlmm.data.sample import STILL, Loader, Sample, Turns, blamed_on, make_row, stack_frames
+from vidlmm.data.sample import Loader, Sample, Turns, blamed_on, make_row
 from vidlmm.data.stream import READING, TOLERANCE, Arrays, Reading, Source, Stream, Tolerance
-from vidlmm.layout import Batch, Row, assemble, pack
+from vidlmm.layout import Batch, Item, Row, Sizes, assemble, items_of, pack, stack
 from vidlmm.media.sampling import FrameChoice
+from vidlmm.media.shown import STILL
 from vidlmm.spec import ModelSpec
 from vidlmm.text.tokenizer import Tokenizer
 
@@ -43,7 +45,9 @@ class Pipeline:
     Args:
         records: what is drawn from; every epoch draws each once, in a new order.
         spec, tokenizer: how records are written and seen.
-        shapes: the static shapes. Frames a record shows at most: `spec.frames.count` a video, 1 a picture.
+        shapes: the static shapes. Frames a record shows at most: `spec.frames.count` a video, 1 a picture, but for
+            a picture without others in systems with tiles, which shows all of its largest canvas. Clips, pictures,
+            sounds and what else a system shows have the sizes that the records need at most.
         turns: see `make_sample`.
         packed: fill rows with several records. Needs every record's length beforehand, so all texts
             are tokenized at the start.
@@ -79,13 +83,17 @@ class Pipeline:
             raise DataError("expected at least one record, got none")
         if not spec.frames.count and any(media.kind == "video" for record in records for media in record.media):
             raise DataError("frames.count is 0, so a video has no most frames; batches of static shapes need a bound")
+        if packed and spec.action is not None:
+            raise DataError(f"the heads of {spec.name} read one clip a row, so rows cannot be packed; use packed=False")
         maker = _Maker(tuple(records), spec, tokenizer, shapes, turns, packed, overlong, loader or Loader(spec))
+        found = [most_shown(record.media, spec) for record in records]
         order: Order
         if packed:
-            sizes = [maker.size(index) for index in range(len(records))]
+            lengths = tuple(maker.places(index) for index in range(len(records)))
+            maker = replace(maker, sizes=static_sizes(found, lengths, shapes.rows, shapes.length, spec))
             order = PackedOrder(
-                lengths=tuple(size for size, _ in sizes),
-                frames=tuple(frames for _, frames in sizes),
+                lengths=lengths,
+                frames=tuple(one.frame for one in found),
                 rows=shapes.rows,
                 length=shapes.length,
                 budget=shapes.frames,
@@ -96,6 +104,7 @@ class Pipeline:
             )
         else:
             maker.check_frames()
+            maker = replace(maker, sizes=static_sizes(found, None, shapes.rows, shapes.length, spec))
             order = FixedOrder(len(records), shapes.rows, seed, epochs, shuffle, content=maker.key())
         self.spec, self.shapes = spec, shapes
         self._order = order
@@ -158,6 +167,7 @@ class _Maker:
     packed: bool
     overlong: str
     loader: Loader
+    sizes: Sizes = Sizes()
     rows: dict[tuple[Any, ...], Row] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, object]:
@@ -165,39 +175,40 @@ class _Maker:
 
     def example(self, index: int) -> Sample:
         record = self.records[index]
-        clips = [self.loader.clip(ref) for ref in record.media]
-        row = self._row(index, tuple(clip.choice for clip in clips))
+        shown = self.loader.open_all(record)
+        row = self._row(index, tuple(one.choice for one in shown), tuple(items_of(shown)))
         if row.frames > self._frames(record):
             with blamed_on(record):
                 raise ValueError(f"shows {row.frames} frames, the spec allows {self._frames(record)}")
-        return Sample(row=row, frames=stack_frames(clips, self.spec), id=record.id)
+        return Sample(row=row, media=stack(shown, self.spec), id=record.id)
 
     def collate(self, samples: Sequence[Sample]) -> Arrays:
-        pairs = [(s.row, s.frames) for s in samples]
+        pairs = [(s.row, s.media) for s in samples]
         rows = pack([len(row) for row, _ in pairs], self.shapes.length) if self.packed else None
-        shapes = self.shapes
-        return assemble(pairs, shapes.rows, shapes.length, shapes.frames, self.spec.tables(), rows).arrays()
+        shapes, sizes = self.shapes, self.sizes
+        tables = self.spec.tables(sizes.clip_length, sizes.sound_length)
+        return assemble(pairs, shapes.rows, shapes.length, shapes.frames, tables, rows, sizes).arrays()
 
     def name(self, index: int) -> tuple[str, str]:
         return self.records[index].id, self.records[index].place
 
-    def size(self, index: int) -> tuple[int, int]:
-        """Places and frames that a record takes at most: its videos are taken as long and full."""
+    def places(self, index: int) -> int:
+        """Places that a record takes at most: its videos are taken as long and full."""
         media = self.records[index].media
-        row = self._row(index, tuple(_longest(self.spec) if m.kind == "video" else STILL for m in media))
-        return len(row), row.frames
+        choices = tuple(_longest(self.spec) if m.kind == "video" else STILL for m in media)
+        return len(self._row(index, choices, tuple(most_items(media, self.spec))))
 
-    def _row(self, index: int, choices: tuple[FrameChoice, ...]) -> Row:
+    def _row(self, index: int, choices: tuple[FrameChoice, ...], items: tuple[Item, ...]) -> Row:
         """The record's row; kept, because writing down many branches takes as long as decoding a clip."""
-        # Without times in the text, a row depends on the numbers of frames alone.
+        # Without times in the text, a row depends on the sizes of its media alone.
         told = self.spec.frames.time_text != "none"
-        key = (index, choices if told else tuple(len(choice.indices) for choice in choices))
+        key = (index, choices if told else (), items)
         row = self.rows.get(key)
         if row is None:
             length = self.shapes.length
             cut = length if self.overlong == "truncate" else None
             record = self.records[index]
-            row = make_row(record, choices, self.spec, self.tokenizer, turns=self.turns, length=cut)
+            row = make_row(record, choices, self.spec, self.tokenizer, items=items, turns=self.turns, length=cut)
             if len(row) > length:
                 with blamed_on(record):
                     raise ValueError(
@@ -218,7 +229,7 @@ class _Maker:
             )
 
     def _frames(self, record: Record) -> int:
-        return sum(self.spec.frames.count if media.kind == "video" else 1 for media in record.media)
+        return most_shown(record.media, self.spec).frame
 
     def key(self) -> str:
         """A digest of the records, so that a position is not carried to other data."""

@@ -1,4 +1,4 @@
-"""One record into what the model reads: a row of places and the frames that it shows."""
+"""One record into what the model reads: a row of places and the media that it shows."""
 
 import contextlib
 import re
@@ -6,21 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from vidlmm.data.cache import FrameCache
 from vidlmm.data.errors import DataError
 from vidlmm.data.records import TAG, MediaRef, Record
-from vidlmm.layout import Plan, Row, image_plan, merge, tree, truncate, video_plan
+from vidlmm.layout import Item, Media, Row, item_plan, items_of, lay_out, stack, tree, truncate
 from vidlmm.layout.batch import Pixels
 from vidlmm.media.limits import Limits
 from vidlmm.media.sampling import FrameChoice, time_text
-from vidlmm.media.video import Clip, load_image, load_video
+from vidlmm.media.shown import Shown, show, show_clip, side_by_side
+from vidlmm.media.video import load_video
 from vidlmm.spec import ModelSpec
-from vidlmm.text import Encoded, Tokenizer, Turn, add_time_text, encode_prompt, encode_training, get_template
-
-# A picture is a clip of one frame.
-STILL = FrameChoice(indices=(0,), times=(0.0,), duration=0.0, told=(0.0,))
+from vidlmm.text import Encoded, Tokenizer, Turn, add_time_text, encode_prompt, encode_training, system_template
 
 Turns = Literal["conversation", "branches"]
 
@@ -29,11 +25,16 @@ _LEADING_TAGS = re.compile(rf"(?:\s*(?:{TAG.pattern}))+\s*")
 
 @dataclass(frozen=True)
 class Sample:
-    """row: places and targets; frames: [f, S, S, 3], the pixels of all its media in order; id: the record's."""
+    """row: places and targets; media: what it shows; id: the record's."""
 
     row: Row
-    frames: Pixels
+    media: Media
     id: str
+
+    @property
+    def frames(self) -> Pixels:
+        """[f, S, S, 3], the frames of all its videos in order, with pictures that have no tower of their own."""
+        return self.media.frames
 
 
 @dataclass(frozen=True)
@@ -44,22 +45,28 @@ class Loader:
     limits: Limits = Limits()
     cache: FrameCache | None = None
 
-    def clip(self, ref: MediaRef) -> Clip:
-        """The frames of a video, or a picture as a clip of one frame without times.
+    def open(self, ref: MediaRef) -> Shown:
+        """A video or a picture as the spec takes it.
 
         Raises:
             MediaError: the file does not open.
         """
-        if ref.kind == "image":
-            pixels = load_image(ref.path, self.spec.pixels, self.limits)
-            return Clip(frames=pixels[None], choice=STILL)
-        stored = self.cache and self.cache.get(ref.path, self.spec.frames, self.spec.pixels)
-        if stored:
-            return stored
-        clip = load_video(ref.path, self.spec.frames, self.spec.pixels, limits=self.limits)
-        if self.cache:
-            self.cache.put(ref.path, self.spec.frames, self.spec.pixels, clip)
-        return clip
+        if ref.kind != "video":
+            return show(ref.kind, ref.path, self.spec, self.limits)
+        clip = self.cache and self.cache.get(ref.path, self.spec.frames, self.spec.pixels)
+        if not clip:
+            clip = load_video(ref.path, self.spec.frames, self.spec.pixels, limits=self.limits)
+            if self.cache:
+                self.cache.put(ref.path, self.spec.frames, self.spec.pixels, clip)
+        return show_clip(clip, ref.path, self.spec, self.limits)
+
+    def open_all(self, record: Record) -> list[Shown]:
+        """The media of a record, as they are seen beside one another.
+
+        Raises:
+            MediaError: a file does not open.
+        """
+        return side_by_side([self.open(ref) for ref in record.media])
 
 
 def make_sample(
@@ -89,10 +96,19 @@ def make_sample(
             message names the file and the record.
     """
     loader = loader or Loader(spec)
-    clips = [loader.clip(ref) for ref in record.media]
-    choices = [clip.choice for clip in clips]
-    row = make_row(record, choices, spec, tokenizer, turns=turns, with_labels=with_labels, length=length)
-    return Sample(row=row, frames=stack_frames(clips, spec), id=record.id)
+    shown = loader.open_all(record)
+    choices = [one.choice for one in shown]
+    row = make_row(
+        record,
+        choices,
+        spec,
+        tokenizer,
+        items=items_of(shown),
+        turns=turns,
+        with_labels=with_labels,
+        length=length,
+    )
+    return Sample(row=row, media=stack(shown, spec), id=record.id)
 
 
 def make_row(
@@ -101,32 +117,55 @@ def make_row(
     spec: ModelSpec,
     tokenizer: Tokenizer,
     *,
+    items: Sequence[Item] | None = None,
     turns: Turns = "conversation",
     with_labels: bool = True,
     length: int | None = None,
 ) -> Row:
-    """The places of a record whose media gave these frames; see `make_sample`."""
-    items = [_plan(ref, choice, spec) for ref, choice in zip(record.media, choices, strict=True)]
+    """The places of a record whose media gave these frames; see `make_sample`.
+
+    Args:
+        items: the media without their pixels; None takes videos of these frames without sound, and pictures of one
+            view.
+    """
+    if items is None:
+        items = [_item(ref, choice) for ref, choice in zip(record.media, choices, strict=True)]
     with blamed_on(record):
         if not with_labels:
-            template = get_template(spec.prompt.template)
             asked = tell_times(record.turns[:-1], record.media, choices, spec, training=False)
-            return merge(encode_prompt(asked, template, tokenizer, system=spec.prompt.system), None, items)
+            ids = encode_prompt(asked, system_template(spec), tokenizer, system=spec.prompt.system)
+            return lay_out(ids, None, items, spec)
         encoded = encode_record(record, choices, spec, tokenizer, turns)
-        row = tree(encoded, items)
+        row = _laid(encoded, items, spec)
         while length is not None and len(row) > length:
             encoded = encoded[:-1] or encoded
-            row = tree(encoded, items) if len(encoded) > 1 else truncate(tree(encoded, items), length)
+            row = _laid(encoded, items, spec)
+            row = truncate(row, length) if len(encoded) == 1 else row
         if not row.weight.any():
             raise ValueError(f"template {spec.prompt.template!r} trains no token of it; every record needs an answer")
-        return row
+        return replace(row, classes=class_ids(record, spec))
+
+
+def class_ids(record: Record, spec: ModelSpec) -> tuple[int, ...]:
+    """The classes of a record's clip, from its fields verb_id, noun_id and action_id (LLaVAction action/utils.py);
+    -1 where it has none.
+
+    Raises:
+        ValueError: a class that the heads do not have.
+    """
+    types = spec.action.types if spec.action else ()
+    found = [record.extra.get(f"{kind}_id", -1) for kind, _ in types]
+    for (kind, count), number in zip(types, found, strict=True):
+        if type(number) is not int or not -1 <= number < count:
+            raise ValueError(f"{kind}_id is {number!r}; expected 0 to {count - 1}, or -1 where it is not known")
+    return tuple(found)
 
 
 def encode_record(
     record: Record, choices: Sequence[FrameChoice], spec: ModelSpec, tokenizer: Tokenizer, turns: Turns
 ) -> list[Encoded]:
     """The record's conversation, or each of its branches, as ids and labels."""
-    template = get_template(spec.prompt.template)
+    template = system_template(spec)
     rounds = split_rounds(record.turns) if turns == "branches" else [record.turns]
     told = [tell_times(r, record.media, choices, spec, training=True) for r in rounds]
     return [encode_training(t, template, tokenizer, system=spec.prompt.system) for t in told]
@@ -208,13 +247,12 @@ def _after_each_tag(text: str, sentences: Sequence[str]) -> str:
     return TAG.sub(told, text)
 
 
-def _plan(ref: MediaRef, choice: FrameChoice, spec: ModelSpec) -> Plan:
-    return image_plan(spec) if ref.kind == "image" else video_plan(len(choice.indices), spec)
+def _item(ref: MediaRef, choice: FrameChoice) -> Item:
+    return Item("image", 1) if ref.kind == "image" else Item("video", len(choice.indices))
 
 
-def stack_frames(clips: Sequence[Clip], spec: ModelSpec) -> Pixels:
-    """The frames of all clips, one after the other; [0, S, S, 3] where there is none."""
-    if clips:
-        return np.concatenate([clip.frames for clip in clips])
-    side = spec.pixels.size
-    return np.zeros((0, side, side, 3), np.float32 if spec.pixels.normalise_first else np.uint8)
+def _laid(encoded: Sequence[Encoded], items: Sequence[Item], spec: ModelSpec) -> Row:
+    """The row of one conversation, or the tree of its branches."""
+    if len(encoded) == 1:
+        return lay_out(encoded[0].ids, encoded[0].labels, items, spec)
+    return tree(encoded, [item_plan(item, spec) for item in items])

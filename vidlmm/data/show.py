@@ -27,7 +27,7 @@ def show_record(
         DataError: the record cannot be written by this spec.
     """
     loader = loader or Loader(spec)
-    choices = [loader.clip(ref).choice for ref in record.media]
+    choices = [loader.open(ref).choice for ref in record.media]
     lines = [record.place]
     for ref, choice in zip(record.media, choices, strict=True):
         times = ", ".join(f"{time:.2f}" for time in choice.times)

@@ -75,7 +75,7 @@ def evaluate(
     generator = Generator(model, tokenizer)
     folder = Path(run) / "evals" / Path(data).stem if out is None else Path(out)
     identity = {
-        "weights_sha256": _sha256(Run(Path(run)).weights),
+        "weights_sha256": _sha256(*Run(Path(run)).weight_files()),
         "tokenizer_sha256": _sha256(tokenizer_file),
         "questions_sha256": fingerprint(everything),
         "slots": generator.slots,
@@ -162,9 +162,13 @@ def prompt_tail(questions: Sequence[EvalQuestion]) -> dict[str, str]:
     return tails
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256(*paths: Path) -> str:
+    """Of one file, or of several one after the other."""
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: found)
+    return found.hexdigest()
 
 
 def _versions() -> dict[str, str]:

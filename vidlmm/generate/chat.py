@@ -58,8 +58,8 @@ class Chat:
             on_text: gets the answer piece by piece while it is written.
 
         Raises:
-            PromptError: an empty question, one with a media tag in it, or a conversation that has become too long;
-                it is then as it was before.
+            PromptError: an empty question, one with a media tag in it, one without media for a system that leaves such
+                out, or a conversation that has become too long; it is then as it was before.
             GenerationError: scores that are not finite.
         """
         return self.answer(question, on_text).text
@@ -72,6 +72,11 @@ class Chat:
         if found:
             raise PromptError(f"the question holds {found.group()}; media are shown beside it, not written into it")
         tags = [f"<{one.kind}>" for one in self._media[self._told :]]
+        if self.generator.template.drops_text_questions and not tags:
+            raise PromptError(
+                f"{self.spec.name} reads questions that stand beside media, and leaves out all others; "
+                "show the medium again with the question"
+            )
         turns = [*self._turns, Turn("user", "\n".join([*tags, question]))]
         prompt = make_prompt(turns, self._media, self.spec, self.generator.tokenizer, id=str(len(self._turns) // 2))
         on_token = None if on_text is None else lambda _, piece: on_text(piece)

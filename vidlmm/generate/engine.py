@@ -18,7 +18,7 @@ from flax import nnx
 from vidlmm.generate import programs
 from vidlmm.generate.answers import Answer, Prompt, StopReason
 from vidlmm.generate.check import check_prompt
-from vidlmm.generate.errors import GenerationError
+from vidlmm.generate.errors import GenerationError, not_finite
 from vidlmm.generate.programs import Draw, Slots
 from vidlmm.generate.sampling import Sampling, stream_key
 from vidlmm.generate.streaming import TextStream, stop_place
@@ -80,6 +80,7 @@ class Generator:
         self.lengths = tuple(min(length, longest) for length in lengths)
         self._vocab = tokenizer.vocab_size  # rows of the model beyond it are no text and never chosen
         self._stops = np.asarray(stop_ids(self.template, tokenizer), np.int32)
+        self._dtype = np.dtype(model.dtype).name
         self._graph, self._params = nnx.split(model)
         self.visual = VisualMemory(self._graph, self._params, frames, kept_bytes, model.spec.tower.temporal)
 
@@ -99,18 +100,22 @@ class Generator:
 
         Raises:
             PromptError: a prompt that this model cannot read; before anything is computed.
-            GenerationError: scores that are not finite.
+            GenerationError: scores that are not finite; it holds the answers that were complete.
         """
         sampling = sampling or Sampling()
         for prompt in prompts:
             check_prompt(prompt, self.spec, self.lengths[-1])
         answers: dict[int, Answer] = {}
         names = _names(prompts)
-        for length, group in self._groups(prompts, names):
-            for number, answer in self._answers(prompts, names, group, length, sampling, on_token):
-                answers[number] = answer
-                if progress is not None:
-                    progress(len(answers), len(prompts))
+        try:
+            for length, group in self._groups(prompts, names):
+                for number, answer in self._answers(prompts, names, group, length, sampling, on_token):
+                    answers[number] = answer
+                    if progress is not None:
+                        progress(len(answers), len(prompts))
+        except GenerationError as error:
+            error.answers = tuple(answers[number] for number in sorted(answers))
+            raise
         return [answers[number] for number in range(len(prompts))]
 
     def _groups(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[tuple[int, list[int]]]:
@@ -155,18 +160,20 @@ class Generator:
             steps = np.int32(STEPS if on_token is None else 1)
             state = programs.advance(self._graph, self._params, state, going, steps, draw, vocab=self._vocab)
             written, counts, active, bad = jax.device_get((state.written, state.count, state.active, state.bad))
+            broken: GenerationError | None = None
             for slot, one in enumerate(writing):
                 if one is None:
                     continue
                 if bad[slot]:
-                    raise GenerationError(
-                        f"prompt {one.prompt.id}: the scores of token {counts[slot]} are not finite; the weights "
-                        "are damaged, or too large for their type (try float32)"
-                    )
+                    broken = broken or not_finite(one.prompt, int(counts[slot]), self._dtype)
+                    continue
                 answer = self._look(one, written[slot, : counts[slot]].tolist(), not active[slot], on_token)
                 if answer is not None:
                     writing[slot] = None
                     yield one.number, answer
+            # What the other slots have written is handed out first.
+            if broken is not None:
+                raise broken
 
     def _enter(self, state: Slots, slot: int, prompt: Prompt, name: str, length: int, budget: int, draw: Draw) -> Slots:
         """The slots with one more prompt in them."""

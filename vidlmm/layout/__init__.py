@@ -4,6 +4,7 @@ from vidlmm.layout.batch import BATCH_FIELDS, Batch, Media, Sizes, assemble, pac
 from vidlmm.layout.drawing import draw
 from vidlmm.layout.image import image_plan
 from vidlmm.layout.item import Item, item_plan
+from vidlmm.layout.opened import items_of, stack
 from vidlmm.layout.placeholders import lay_out
 from vidlmm.layout.plan import Plan, Special, Table
 from vidlmm.layout.row import Row, merge, tree, truncate
@@ -25,9 +26,11 @@ __all__ = [
     "draw",
     "image_plan",
     "item_plan",
+    "items_of",
     "lay_out",
     "merge",
     "pack",
+    "stack",
     "tree",
     "truncate",
     "video_plan",

@@ -37,7 +37,7 @@ class Media:
 @dataclass(frozen=True)
 class Sizes:
     """Static shapes of what few systems have: C clips of T frames, P pictures, S sounds of A filter-bank frames of
-    `mel` bins, M blends."""
+    `mel` bins, M blends, K classes of a row."""
 
     clips: int = 0
     clip_length: int = 0
@@ -46,6 +46,7 @@ class Sizes:
     sound_length: int = 0
     mel: int = 128
     blends: int = 0
+    classes: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Batch:
     pictures: [P, h, w, 3], like frames, for a tower of their own.
     sounds: float32[S, A, mel], zeros behind their end. sound_frames: int32[S], true lengths.
     taps, shares: int32[M, 4] and float32[M, 4], rows of the unpooled frames' table and their weights.
+    classes: int32[B, K], the class of each kind that heads read off the first clip of a row; -1 where it is not known.
     """
 
     frames: Any
@@ -85,6 +87,7 @@ class Batch:
     sound_frames: Any = None
     taps: Any = None
     shares: Any = None
+    classes: Any = None
 
     def arrays(self) -> dict[str, Any]:
         """The fields by name, in the order of BATCH_FIELDS."""
@@ -127,6 +130,7 @@ def assemble(
     buffers = _buffers(media, [row for row, _ in samples], frames, sizes, tables)
     places = {name: np.zeros((rows, length), np.int32) for name in PLACE_FIELDS}
     weight = np.zeros((rows, length), np.float32)
+    classes = np.full((rows, sizes.classes), -1, np.int32)
     used, segments, before = [0] * rows, [0] * rows, dict[str, int]()
     for number, ((sample, _), at) in enumerate(zip(samples, assignment, strict=True)):
         if not 0 <= at < rows:
@@ -147,9 +151,11 @@ def assemble(
         places["branch"][at, span] = sample.branch
         places["target"][at, span] = sample.target
         weight[at, span] = sample.weight
+        if sample.classes:
+            classes[at] = _classes(number, sample, segments[at], sizes)
         used[at] = span.stop
         before = {unit: before.get(unit, 0) + count for unit, count in sample.shows.units.items()}
-    return Batch(**places, weight=weight, **buffers)
+    return Batch(**places, weight=weight, classes=classes, **buffers)
 
 
 def exact_sizes(shows: Shows, sounds: Sequence[Fbank] = ()) -> Sizes:
@@ -247,6 +253,15 @@ def _check_sizes(shows: Shows, sizes: Sizes, sounds: Sequence[Fbank]) -> None:
             raise ValueError(f"the samples bring {needed} {name}, the batch holds {held}; use a larger bucket")
     if any(sound.shape[1] != sizes.mel for sound in sounds):
         raise ValueError(f"sounds have {sorted({s.shape[1] for s in sounds})} filter-bank bins, expected {sizes.mel}")
+
+
+def _classes(number: int, sample: Row, segment: int, sizes: Sizes) -> tuple[int, ...]:
+    """A sample's classes, which are its row's: heads read one clip a row."""
+    if len(sample.classes) != sizes.classes:
+        raise ValueError(f"sample {number} has {len(sample.classes)} classes, the batch holds {sizes.classes} a row")
+    if segment > 1:
+        raise ValueError(f"sample {number} has classes and is not the first of its row; give such samples a row each")
+    return sample.classes
 
 
 def _check_sample(number: int, sample: Row, media: Media, tables: TableSpecs) -> None:

@@ -53,6 +53,7 @@ class Row:
     weight: weight of that prediction in the loss; 0 means none.
     tables: the visual tables as `row` counts them.
     shows: what the sample brings into the buffers.
+    classes: of the sample's first clip, one of each kind that heads learn; -1 where it is not known.
     """
 
     table: Int32[np.ndarray, " l"]
@@ -63,6 +64,7 @@ class Row:
     weight: Float32[np.ndarray, " l"]
     tables: TableSpecs = ()
     shows: Shows = field(default_factory=Shows)
+    classes: tuple[int, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -258,7 +260,7 @@ def _places(
 
 
 def _select(row: Row, which: slice | Bool[np.ndarray, " _"]) -> Row:
-    return Row(*(getattr(row, name)[which] for name in PLACES), tables=row.tables, shows=row.shows)
+    return replace(row, **{name: getattr(row, name)[which] for name in PLACES})
 
 
 def _shared_length(sequences: Sequence[Labelled]) -> int:

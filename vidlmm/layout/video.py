@@ -32,11 +32,13 @@ def video_plan(frames: int, spec: ModelSpec) -> Plan:
     """The places of a video of `frames` frames, in order.
 
     Raises:
-        ValueError: no frame, a pooled grid without cells, SlowFast with another layout than grid, or action heads
-            that read a newline which is not there.
+        ValueError: a model that reads text alone, no frame, a pooled grid without cells, SlowFast with another layout
+            than grid, or action heads that read a newline which is not there.
     """
     if frames < 1:
         raise ValueError(f"a video needs at least 1 frame, got {frames}")
+    if spec.text_only:
+        raise ValueError(f"{spec.name} reads text alone; leave the media away or take a system with a tower")
     window = spec.tower.temporal
     if window and frames % window:
         raise ValueError(

@@ -10,11 +10,13 @@ from math import ceil
 import numpy as np
 from jaxtyping import Float, Float32
 
-from vidlmm.media.fbank import RATE, fbank, round_to_bfloat16
+from vidlmm.media.fbank import FRAME, RATE, SHIFT, fbank, round_to_bfloat16
 
 SECONDS = 30
 CLIPS = 8
 CLIP_SECONDS = 2
+# Filter-bank frames of those thirty seconds, which every sound has.
+SOUND_FRAMES = 1 + (SECONDS * RATE - FRAME) // SHIFT
 
 
 def video_features(waveform: Float32[np.ndarray, "n"] | None) -> Float32[np.ndarray, "2998 128"]:

@@ -24,7 +24,8 @@ class Connector(nnx.Module):
     """Projector (LLaVA-NeXT multimodal_projector/builder.py:41-48) or space-time connector, pooling or a module
     along time, and learned rows.
 
-    features, patches: width and number of a frame's features without the class token. width: the decoder's.
+    features, patches: width and number of a frame's features without the class token; without a tower both are 0, and
+        nothing is projected. width: the decoder's.
     action: what heads read behind a video, learned rows of their own or its last newline
         (LLaVAction llava_arch.py:336-366).
     """
@@ -45,7 +46,8 @@ class Connector(nnx.Module):
         make = Maker(rngs, param_dtype)
         types = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
         self.stc = None if spec.stc is None else STC(spec.stc, features, width, remat=remat, **types)
-        first, second = self.stc is None, spec.kind == "mlp2x_gelu"
+        first = self.stc is None and features > 0
+        second = first and spec.kind == "mlp2x_gelu"
         self.fc1 = make.normal((features, width), (None, "embed"), features**-0.5) if first else None
         self.fc1_bias = make.zeros((width,), ("embed",)) if first else None
         self.fc2 = make.normal((width, width), (None, "embed"), width**-0.5) if second else None

@@ -91,7 +91,8 @@ class FrameTransformer(nnx.Module):
             raise ValueError(f"width {width} is not a multiple of {HEADS}, the heads of Valley's temporal transformer")
         make = Maker(rngs, param_dtype)
         depth = width // HEADS
-        self.position = nnx.Param(sinusoids(POSITIONS, width).astype(param_dtype), logical_axes=(None, "embed"))
+        table = sinusoids(POSITIONS, width).astype(param_dtype)
+        self.position = nnx.Param(table, logical_axes=(None, "embed"), constant=True)
         # Query, key and value of a head stand side by side, as in `Encoder`.
         self.qkv = make.normal((width, HEADS, 3 * depth), ("embed", "heads", None), width**-0.5)
         self.qkv_bias = make.zeros((HEADS, 3 * depth), ("heads", None))

@@ -60,7 +60,7 @@ class VideoLM(nnx.Module):
         remat: bool = False,
     ):
         types = {"rngs": rngs, "dtype": dtype, "param_dtype": param_dtype}
-        self.tower = Tower(spec.tower, spec.pixels, remat=remat, **types)
+        self.tower = None if spec.text_only else Tower(spec.tower, spec.pixels, remat=remat, **types)
         self.connector = Connector(
             spec.connector,
             spec.tower.width,
@@ -102,7 +102,7 @@ class VideoLM(nnx.Module):
         return tables
 
     def _video_tables(self, frames: Pixels, clips: Int[Array, "C T"] | None) -> Tables:
-        if frames.shape[0] == 0:
+        if self.tower is None or frames.shape[0] == 0:
             kinds = [table.unit for table in self.spec.tables()]
             return (jnp.zeros((0, self.spec.decoder.width), self.dtype),) * sum(k in ("frame", "clip") for k in kinds)
         return self.connector(self.tower(frames), clips)

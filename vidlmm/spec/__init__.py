@@ -11,11 +11,12 @@ from vidlmm.spec.prompt import PromptSpec
 from vidlmm.spec.stc import STC_CONNECTORS, STCSpec, stc_tokens
 from vidlmm.spec.systems import SYSTEMS
 from vidlmm.spec.tables import TableSpec
-from vidlmm.spec.tower import TowerSpec
+from vidlmm.spec.tower import NO_TOWER, TowerSpec
 
 __all__ = [
     "CLIP_MEAN",
     "CLIP_STD",
+    "NO_TOWER",
     "STC_CONNECTORS",
     "SYSTEMS",
     "ActionSpec",

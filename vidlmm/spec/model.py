@@ -26,6 +26,7 @@ T = TypeVar("T")
 class ModelSpec:
     """A published system, or one of your own: one value, no subclass.
 
+    tower: of frames, and of pictures where they have none of their own; `NO_TOWER` in a model that reads text alone.
     image_tower: the tower of pictures where it is not that of frames (Video-LLaVA, LLaVA-Hound).
     image_pixels: how pictures enter that tower; None means as frames do.
     placeholders: what stands for media in token ids: "index" is one negative id an item, "frames" one a frame,
@@ -46,6 +47,11 @@ class ModelSpec:
     action: ActionSpec | None = None
     placeholders: Literal["index", "frames", "expanded"] = "index"
     special_tokens: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def text_only(self) -> bool:
+        """Whether the model has no tower, and therefore no projector."""
+        return not self.tower.layers
 
     @property
     def grids(self) -> tuple[int, ...]:
@@ -70,8 +76,11 @@ class ModelSpec:
         return tuple(found)
 
     def _video_tables(self, clip_length: int) -> tuple[TableSpec, ...]:
-        """Of STC and "mean" the clips; of Valley the clips' patches and the frames' class tokens; else the frames."""
+        """Of STC and "mean" the clips; of Valley the clips' patches and the frames' class tokens; else the frames; none
+        of a model that reads text alone."""
         connector, grid = self.connector, self.tower.grid
+        if self.text_only:
+            return ()
         if connector.stc is not None:
             cells = stc_tokens(clip_length, grid, connector.stc) if clip_length else (0, 0, 0)
             return (TableSpec("clip", prod(cells), cells[2]),)

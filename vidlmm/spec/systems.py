@@ -7,6 +7,7 @@ from vidlmm.spec.model import ModelSpec
 from vidlmm.spec.pixels import PixelSpec
 from vidlmm.spec.prompt import PromptSpec
 from vidlmm.spec.systems_hound import HOUND_SYSTEMS
+from vidlmm.spec.systems_llavaction import LLAVACTION_SYSTEMS
 from vidlmm.spec.systems_valley import VALLEY_SYSTEMS
 from vidlmm.spec.systems_videollama2 import VIDEOLLAMA2_SYSTEMS
 from vidlmm.spec.tower import TowerSpec
@@ -92,6 +93,7 @@ SYSTEMS: dict[str, ModelSpec] = {
         *VIDEOLLAMA2_SYSTEMS,
         *VALLEY_SYSTEMS,
         *HOUND_SYSTEMS,
+        *LLAVACTION_SYSTEMS,
         QUICKSTART,
     )
 }

@@ -40,3 +40,7 @@ class TowerSpec:
     def tokens(self) -> int:
         """Rows that a frame gives."""
         return self.grid**2 + int(self.class_token and self.select == "all")
+
+
+NO_TOWER = TowerSpec(image_size=0, patch_size=1, width=0, layers=0, heads=1, mlp=0)
+"""The tower of a model that reads text alone: without layers, so that there is none."""

@@ -14,7 +14,7 @@ from vidlmm.text.conversation import (
 )
 from vidlmm.text.messages import add_time_text, clean_answer, count_tags
 from vidlmm.text.show import show
-from vidlmm.text.templates import TEMPLATES, LabelRule, Template, get_template
+from vidlmm.text.templates import TEMPLATES, LabelRule, Template, get_template, system_template
 from vidlmm.text.tokenizer import Tokenizer, TokenizerError, load_tokenizer
 
 __all__ = [
@@ -39,4 +39,5 @@ __all__ = [
     "render",
     "show",
     "stop_ids",
+    "system_template",
 ]

@@ -9,9 +9,10 @@ where it differs from the one that was trained.
 import dataclasses
 import difflib
 
+from vidlmm.spec import ModelSpec
 from vidlmm.text.template import BY_KIND, EIGHT_FRAMES, LabelRule, Template
 
-__all__ = ["TEMPLATES", "LabelRule", "Template", "get_template"]
+__all__ = ["TEMPLATES", "LabelRule", "Template", "get_template", "system_template"]
 
 CURIOUS_USER = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -231,3 +232,16 @@ def get_template(name: str) -> Template:
         return TEMPLATES[name]
     near = difflib.get_close_matches(name, TEMPLATES, n=3, cutoff=0.4) or sorted(TEMPLATES)
     raise ValueError(f"no conversation template {name!r}; did you mean {', '.join(near)}?")
+
+
+def system_template(spec: ModelSpec) -> Template:
+    """The template of a system, with one placeholder for each medium.
+
+    Video-LLaVA's own writes a placeholder for each of a video's eight frames; `vidlmm.layout.lay_out` gives one for
+    the whole video the same places, and a video of another number of frames its own.
+
+    Raises:
+        ValueError: no template has the spec's name.
+    """
+    template = get_template(spec.prompt.template)
+    return dataclasses.replace(template, tags=BY_KIND) if spec.placeholders == "frames" else template

@@ -59,7 +59,8 @@ class Job:
     def first_params(self) -> Params:
         """The parameters that the run begins with."""
         shardings = param_shardings(self.mesh, self.whole)
-        return make_first_params(self.settings["init"], self.spec, self.settings["seed"], self.dtype, shardings)
+        init, seed = self.settings["init"], self.settings["seed"]
+        return make_first_params(init, self.spec, seed, self.dtype, shardings, self.progress.say)
 
     def abstract(self, meta: dict[str, Any]) -> Any:
         """Shapes and placements of a checkpoint's arrays, from what was saved beside them."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from vidlmm.losses import cross_entropy, pair_logits, siglip_loss
+from vidlmm.losses import action_loss, cross_entropy, pair_logits, siglip_loss
 from vidlmm.models import CellPair, SiglipPair, TextSpec, VideoLM
 from vidlmm.spec import ModelSpec
 from vidlmm.train.errors import RunError
@@ -18,7 +18,8 @@ from vidlmm.train.stage import Objective, Stage
 Sums = tuple[Float[Array, ""], Float[Array, ""], dict[str, Float[Array, ""]]]
 Arrays = Mapping[str, jax.Array]
 
-# Arrays of a batch, by objective. "sft" and "text": the fields of `vidlmm.layout.batch.Batch`; "boards" has
+# Arrays of a batch, by objective. "sft" and "text": the fields of `vidlmm.layout.batch.Batch`, of which few systems
+# read the others; "boards" has
 # words int32[F*cells, w], ids of the decoder's vocabulary or -1, where these have frames.
 _ROW_ARRAYS = ("table", "row", "position", "segment", "branch", "target", "weight")
 TOKEN_ARRAYS = ("frames", *_ROW_ARRAYS)
@@ -66,7 +67,38 @@ def loss_of(objective: Objective, *, chunk: int) -> Callable[[Any, Arrays], Sums
         return cell_sums
     if objective == "boards":
         return lambda model, arrays: token_sums(model, arrays, chunk=chunk, visual=board_tables(model, arrays["words"]))
+    if objective == "sft":
+        return lambda model, arrays: answer_sums(model, arrays, chunk=chunk)
     return lambda model, arrays: token_sums(model, arrays, chunk=chunk)
+
+
+def answer_sums(model: Any, arrays: Arrays, *, chunk: int) -> Sums:
+    """`token_sums`, and in a system with action heads what these add to the mean loss (`vidlmm.losses.action`).
+
+    Then `text_loss` and `action_loss` sum to the loss, and `verb_accuracy` and the like are shares of the clips whose
+    class is known and the best of the last layer's scores.
+
+    Raises:
+        RunError: heads, and a batch without their classes.
+    """
+    action = model.spec.action
+    if action is None:
+        return token_sums(model, arrays, chunk=chunk)
+    classes = arrays.get("classes")
+    if classes is None or classes.shape[1:] != (len(action.types),):
+        raise RunError(
+            f"the action heads of {model.spec.name} learn {len(action.types)} classes a row, and the source gives "
+            f"{'none' if classes is None else list(classes.shape)}; give classes int32 [rows, {len(action.types)}]"
+        )
+    hidden, states, shown = model.action_states(SimpleNamespace(**arrays))
+    loss, weight, sums = _scored(model, hidden, arrays, chunk)
+    extra = action_loss(states, model.action_heads, classes, shown, action.training) * weight
+    known = shown & (classes[:, 0] >= 0)
+    share = weight / jnp.maximum(jnp.sum(known), 1)
+    for number, (kind, scores) in enumerate(model.action_heads(states[-1]).items()):
+        hits = known & (jnp.argmax(scores, axis=-1) == classes[:, number])
+        sums[f"{kind}_accuracy"] = jnp.sum(hits) * share
+    return loss + extra, weight, {**sums, "text_loss": loss, "action_loss": extra}
 
 
 def board_tables(model: Any, words: Int[Array, "P w"]) -> tuple[Float[Array, "P D"]]:
@@ -89,7 +121,11 @@ def token_sums(
 
     Without frames ([0, H, W, 3]) the tower does not run; with `visual` that stands in the tower's place.
     """
-    hidden = model.hidden(SimpleNamespace(**arrays), visual)
+    return _scored(model, model.hidden(SimpleNamespace(**arrays), visual), arrays, chunk)
+
+
+def _scored(model: Any, hidden: Float[Array, "B L D"], arrays: Arrays, chunk: int) -> Sums:
+    """Sums over the weighted tokens of hidden states."""
     loss, weight, hits = cross_entropy(
         hidden.reshape(-1, hidden.shape[-1]),
         model.head_matrix(),

@@ -37,10 +37,14 @@ def learning_rates(stage: Stage, steps: int, step: int) -> Float32[np.ndarray, "
     return np.array([share * peak for peak in (stage.lr, *(rate for _, rate in stage.rates))], np.float32)
 
 
+# BEATs calls it relative_attention_bias, and the originals' trainers leave out every name with "bias" in it.
+_BIASES = ("audio.relative",)
+
+
 def is_decayed(name: str) -> bool:
     """Weight decay falls on everything but norms and biases, as in `transformers.Trainer`; not on a loss's scale."""
-    last = name.rsplit(".", 1)[-1].lower()
-    return not (last.endswith(("bias", "scale")) or "norm" in last)
+    last = next(part for part in reversed(name.lower().split(".")) if not part.isdecimal())
+    return not (name in _BIASES or last.endswith(("bias", "biases", "scale")) or "norm" in last)
 
 
 def make_optimizer(stage: Stage) -> optax.GradientTransformation:

@@ -111,7 +111,10 @@ def stage_program(
     """
     make = model_maker(stage.objective, spec, stage, seed=seed, dtype=dtype, param_dtype=param_dtype, remat=remat)
     model = skeleton(make)
-    trainable = select(model.shapes, stage.trainable, what=f"stage {stage.name!r}, trainable")
+    trainable = select(model.shapes, stage.trainable, what=f"stage {stage.name!r}, trainable") - model.constants
+    if not trainable:
+        fixed = ", ".join(sorted(model.constants))
+        raise RunError(f"stage {stage.name!r}: of trainable {stage.trainable} nothing can learn; {fixed} never does")
     if stage.objective == "text" and not all(name.startswith("decoder.") for name in trainable):
         raise RunError(f"stage {stage.name!r}: text alone trains the decoder; trainable is {stage.trainable}")
     select(model.shapes, (prefix for prefix, _ in stage.rates), what=f"stage {stage.name!r}, rates")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,12 +10,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vidlmm.checkpoint.hub import local_folder
 from vidlmm.checkpoint.names import Params, init_params
+from vidlmm.checkpoint.released import is_released
 from vidlmm.checkpoint.run import TOKENIZERS, load_run, video_lm_skeleton
-from vidlmm.checkpoint.weights import check_shapes, load_weights, weight_shapes
+from vidlmm.checkpoint.weights import WeightsError, check_shapes, load_weights, weight_shapes
 from vidlmm.models import VideoLM
 from vidlmm.spec import SYSTEMS, ModelSpec, from_dict
 from vidlmm.train.errors import RunError
+from vidlmm.train.from_release import release_params
 
 PACKAGE = Path(__file__).resolve().parents[1]
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
@@ -71,39 +74,57 @@ def find_file(name: str) -> Path:
 
 
 def find_tokenizer(name: str) -> Path:
-    """The tokenizer's file from a config's `tokenizer`: a file, or a folder that holds one.
+    """The tokenizer's file from a config's `tokenizer`: a file, a folder or hub id that holds one.
 
     Raises:
         RunError: nothing is there.
     """
     path = find_file(name)
-    for candidate in (path, *(path / file for file in TOKENIZERS)):
+    why = ""
+    if name and not path.exists():
+        try:
+            path = local_folder(name)
+        except WeightsError as error:
+            why = f" ({error})"
+    # A folder's sentencepiece model goes before its tokenizer.json, as in `vidlmm.text.load_tokenizer`.
+    for candidate in (path, *(path / file for file in reversed(TOKENIZERS))):
         if name and candidate.is_file():
             return candidate
-    raise RunError(f"tokenizer {name!r} is not there; give a tokenizer.json, a sentencepiece .model, or their folder")
+    raise RunError(
+        f"tokenizer {name!r} is not there{why}; give a tokenizer.json, a sentencepiece .model, or their folder"
+    )
 
 
-def first_params(init: str, spec: ModelSpec, seed: int, dtype: Any, shardings: Mapping[str, Any]) -> Params:
+def first_params(
+    init: str,
+    spec: ModelSpec,
+    seed: int,
+    dtype: Any,
+    shardings: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> Params:
     """The parameters that a run begins with, by dotted name of VideoLM.
 
     Args:
-        init: "" for fresh ones from the seed; a finished RUN of the same spec; or `base:FOLDER` with a
-            tower.safetensors and a decoder.safetensors, beside which the connector is fresh but for what
-            a connector.safetensors holds.
+        init: "" for fresh ones from the seed; a finished RUN of the same spec; the folder or hub id of a released
+            checkpoint, beside which is fresh what it lacks; or `base:FOLDER` with a tower.safetensors and a
+            decoder.safetensors, beside which the connector is fresh but for what a connector.safetensors holds.
         dtype: the parameters' type. shardings: name to placement.
+        say: takes a line about what the init lacks.
 
     Raises:
-        RunError: the init is not there. WeightsError: it does not fit the spec.
+        RunError: the init is not there, or is another model. WeightsError: it does not fit the spec.
     """
     wanted = video_lm_skeleton(spec, dtype).shapes
-    if init and not init.startswith("base:"):
-        if not (find_file(init) / "spec.json").is_file():
-            raise RunError(f"init {init!r} is no RUN folder; give a finished run, base:FOLDER, or '' for fresh weights")
-        _, _, params = load_run(find_file(init), dtype)
-        check_shapes(init, {name: array.shape for name, array in params.items()}, wanted)
-        return {name: jax.device_put(array, shardings[name]) for name, array in params.items()}
     params: Params = {}
-    if init:
+    if init and not init.startswith("base:"):
+        folder = _init_folder(init)
+        if (folder / "spec.json").is_file():
+            _, _, params = load_run(folder, dtype)
+            check_shapes(init, {name: array.shape for name, array in params.items()}, wanted)
+            return {name: jax.device_put(array, shardings[name]) for name, array in params.items()}
+        params = release_params(folder, spec, wanted, dtype, shardings, say)
+    elif init:
         folder = find_file(init.removeprefix("base:"))
         for part in ("tower", "decoder"):
             shapes = {name: shape for name, shape in wanted.items() if name.startswith(part + ".")}
@@ -114,6 +135,23 @@ def first_params(init: str, spec: ModelSpec, seed: int, dtype: Any, shardings: M
             params |= load_weights(folder / "connector.safetensors", shapes, shardings=shardings)
     missing = [name for name in wanted if name not in params]
     return params | init_params(lambda: VideoLM(spec, rngs=nnx.Rngs(seed), param_dtype=dtype), missing, shardings)
+
+
+def _init_folder(init: str) -> Path:
+    """The folder of a run or a release."""
+    why = ""
+    folder = find_file(init)
+    if not folder.exists():
+        try:
+            folder = local_folder(init)
+        except WeightsError as error:
+            why = f" ({error})"
+    if (folder / "spec.json").is_file() or is_released(folder):
+        return folder
+    raise RunError(
+        f"init {init!r} is no RUN folder and no release{why}; give a finished run, a released checkpoint's folder or "
+        "hub id, base:FOLDER, or '' for fresh weights"
+    )
 
 
 def _change(values: dict[str, Any], changes: Mapping[str, Any], prefix: str) -> None:

@@ -1,0 +1,80 @@
+"""Decoding through the cache, as the generator's programs do it: at every step what the whole sequence at once says."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tests.generate import systems
+from vidlmm.generate import Prompt, programs
+from vidlmm.generate.items import prompt_of
+from vidlmm.generate.programs import Draw, Slots
+from vidlmm.generate.sampling import stream_key
+from vidlmm.generate.visual import VisualMemory
+from vidlmm.layout.shows import padded_blends
+from vidlmm.models import VideoLM
+
+STEPS = 5
+ROOM = 8
+# Scores and keys of order one, summed in float32 in another order.
+ROUNDING = 2e-5
+GREEDY = Draw(
+    jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.float32), jnp.ones((), jnp.float32), jnp.full((1,), -1, jnp.int32)
+)
+
+
+class Decoding:
+    """The generator's programs around one model, all slots of which are seen."""
+
+    def __init__(self, model: VideoLM, slots: int, length: int) -> None:
+        self.vocab = model.spec.decoder.vocab
+        self._graph, self._params = nnx.split(model)
+        self._visual = VisualMemory(self._graph, self._params, (8,), 0, model.spec.tower.temporal)
+        self._slots, self._length = slots, length
+
+    def empty(self) -> Slots:
+        return programs.empty(self._graph, self._params, slots=self._slots, capacity=self._length + ROOM, room=ROOM)
+
+    def enter(self, state: Slots, slot: int, prompt: Prompt) -> Slots:
+        table, row = np.zeros((2, self._length), np.int32)
+        table[: len(prompt.row)], row[: len(prompt.row)] = prompt.row.table, prompt.row.row
+        taps, shares = padded_blends(prompt.row.shows.blends)
+        pieces = self._visual.encode(prompt)
+        embeds = programs.embed(self._graph, self._params, table, row, pieces, taps, shares)
+        about = (np.int32(slot), embeds, np.int32(len(prompt.row)), np.int32(STEPS + 1), stream_key(prompt.id, 0))
+        return programs.enter(self._graph, self._params, state, *about, GREEDY, vocab=self.vocab)
+
+    def advance(self, state: Slots) -> Slots:
+        going = np.ones(self._slots, bool)
+        return programs.advance(self._graph, self._params, state, going, np.int32(1), GREEDY, vocab=self.vocab)
+
+
+@pytest.mark.parametrize("name", systems.CASES)
+def test_every_step_is_that_of_the_whole_sequence(name: str):
+    model = systems.model(name)
+    rows = list(systems.rows(model.spec).values())
+    prompts = [prompt_of(*row, model.spec, str(number)) for number, row in enumerate(rows)]
+    decoding = Decoding(model.module, len(prompts), max(len(prompt.row) for prompt in prompts) + STEPS)
+    state = decoding.empty()
+    for slot, prompt in enumerate(prompts):
+        state = decoding.enter(state, slot, prompt)
+    for count in range(1, STEPS + 1):
+        assert np.asarray(state.count).tolist() == [count] * len(prompts)
+        state = decoding.advance(state)
+    written = np.asarray(state.written)[:, : STEPS + 1].tolist()
+
+    longer = [([*ids, *answer], media) for (ids, media), answer in zip(rows, written, strict=True)]
+    for prompt, logits, answer in zip(prompts, model.logits_batch(longer), written, strict=True):
+        at = logits[len(prompt.row) - 1 : -1]
+        chosen = at[np.arange(STEPS + 1), answer]
+        assert (chosen >= at.max(-1) - ROUNDING).all(), prompt.id
+    # The memory after the steps is the one that the whole sequence leaves: every layer saw the same.
+    whole = decoding.empty()
+    for slot, (ids, media) in enumerate(longer):
+        whole = decoding.enter(whole, slot, prompt_of(ids[:-1], media, model.spec, str(slot)))
+    np.testing.assert_array_equal(state.cache.length, whole.cache.length)
+    np.testing.assert_array_equal(state.cache.position, whole.cache.position)
+    seen = np.asarray(whole.cache.segment)[None, :, None, :, None] > 0
+    for part in ("k", "v"):
+        found, wanted = (np.asarray(getattr(one.cache, part)) for one in (state, whole))
+        np.testing.assert_allclose(np.where(seen, found, 0), np.where(seen, wanted, 0), rtol=0, atol=ROUNDING)

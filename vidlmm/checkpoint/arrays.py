@@ -1,0 +1,52 @@
+"""Parameters by dotted name in an orbax folder; `orbax.checkpoint.v1.load(folder)` reads them anywhere."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from vidlmm.checkpoint.names import Params
+from vidlmm.checkpoint.weights import WeightsError, check_shapes
+
+
+def save_arrays(folder: Path, params: Mapping[str, Any]) -> None:
+    """Write arrays under their dotted names; the folder appears whole or not at all.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    ocp.save(str(folder.absolute()), dict(params))
+
+
+def load_arrays(folder: Path, shapes: Mapping[str, Any], shardings: Mapping[str, Any] | None = None) -> Params:
+    """The arrays that `shapes` names, in the dtypes that `shapes` gives.
+
+    Args:
+        shapes: name to anything with `.shape` and `.dtype`.
+        shardings: name to where the array goes; None is the first device.
+
+    Raises:
+        WeightsError: no orbax folder, or missing, unexpected or misshapen arrays.
+    """
+    check_shapes(str(folder), array_shapes(folder), shapes)
+    first = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    wanted = {
+        name: jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=first if shardings is None else shardings[name])
+        for name, one in shapes.items()
+    }
+    return ocp.load(str(folder.absolute()), wanted)
+
+
+def array_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Name to shape of every array, read without the arrays.
+
+    Raises:
+        WeightsError: no orbax folder.
+    """
+    try:
+        held: Any = ocp.metadata(str(folder.absolute())).metadata
+    except (ocp.errors.InvalidLayoutError, OSError, ValueError) as error:
+        raise WeightsError(f"{folder} is no whole orbax folder: {str(error).splitlines()[0]}") from error
+    return {name: tuple(one.shape) for name, one in held.items()}

@@ -1,0 +1,98 @@
+"""What records can show at most: the static sizes of batches that hold any of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from vidlmm.data.records import MediaRef
+from vidlmm.layout import Item, Sizes, item_plan
+from vidlmm.media.waveforms import SOUND_FRAMES
+from vidlmm.spec import ModelSpec
+
+KINDS = ("clip", "picture", "sound", "blend")
+
+
+@dataclass(frozen=True)
+class Most:
+    """Units of each kind; see `vidlmm.layout.Shows`."""
+
+    frame: int = 0
+    clip: int = 0
+    picture: int = 0
+    sound: int = 0
+    blend: int = 0
+
+
+def most_items(media: Sequence[MediaRef], spec: ModelSpec) -> list[Item]:
+    """Items that take as many places as the media can: full videos with sound, a single picture on its worst canvas."""
+    alone = sum(ref.kind == "image" for ref in media) == 1
+    return [largest_picture(spec, alone) if ref.kind == "image" else _video(spec) for ref in media]
+
+
+def most_shown(media: Sequence[MediaRef], spec: ModelSpec) -> Most:
+    """Units of each kind that the media of a record bring at most."""
+    alone = sum(ref.kind == "image" for ref in media) == 1
+    each = [_units("image" if ref.kind == "image" else "video", alone, spec) for ref in media]
+    return Most(*(sum(getattr(one, name) for one in each) for name in ("frame", *KINDS)))
+
+
+def static_sizes(found: Sequence[Most], places: Sequence[int] | None, rows: int, length: int, spec: ModelSpec) -> Sizes:
+    """Sizes of batches of `rows` x `length` places.
+
+    A number is rounded up to a multiple of the rows, so that devices which divide the rows divide it too.
+
+    Args:
+        found: of every record. places: that each record takes at most, where rows are filled with several; None where
+            every row holds one record.
+    """
+    counts = {}
+    for kind in KINDS:
+        held = [getattr(one, kind) for one in found]
+        if places is None:
+            most = sum(sorted(held, reverse=True)[:rows])
+        else:
+            # A batch of P places holds at most P times as many units as the record with the most a place.
+            most = min(int(max(h / p for h, p in zip(held, places, strict=True)) * rows * length + 1e-6), sum(held))
+        counts[kind] = -(-most // rows) * rows
+    return Sizes(
+        clips=counts["clip"],
+        clip_length=spec.frames.count if counts["clip"] else 0,
+        pictures=counts["picture"],
+        sounds=counts["sound"],
+        sound_length=SOUND_FRAMES if counts["sound"] else 0,
+        mel=spec.audio.mel if spec.audio else Sizes.mel,
+        blends=counts["blend"],
+        classes=len(spec.action.types) if spec.action else 0,
+    )
+
+
+@lru_cache(maxsize=32)
+def largest_picture(spec: ModelSpec, alone: bool) -> Item:
+    """The picture with the most places: one view, or where it is alone in a system with tiles a whole canvas."""
+    one = Item("image", 1)
+    if not (alone and _has_tiles(spec)):
+        return one
+    canvases = [Item("image", 1 + _tiles(canvas, spec), canvas) for canvas in spec.pixels.pinpoints]
+    return max((one, *canvases), key=lambda item: len(item_plan(item, spec)))
+
+
+@lru_cache(maxsize=32)
+def _units(kind: str, alone: bool, spec: ModelSpec) -> Most:
+    if kind == "image" and alone and _has_tiles(spec):
+        views = 1 + max(_tiles(canvas, spec) for canvas in spec.pixels.pinpoints)
+        # A grid is made smaller until no more than about so many views are left.
+        blends = spec.connector.anyres_max * spec.tower.grid**2 if spec.connector.blends else 0
+        return Most(frame=views, blend=blends)
+    return Most(**item_plan(Item("image", 1) if kind == "image" else _video(spec), spec).shows.units)
+
+
+def _video(spec: ModelSpec) -> Item:
+    return Item("video", spec.frames.count, sound=SOUND_FRAMES if spec.audio else 0)
+
+
+def _has_tiles(spec: ModelSpec) -> bool:
+    return spec.connector.unpooled_images and bool((spec.image_pixels or spec.pixels).pinpoints)
+
+
+def _tiles(canvas: tuple[int, int], spec: ModelSpec) -> int:
+    return (canvas[0] // spec.pixels.size) * (canvas[1] // spec.pixels.size)
