@@ -21,6 +21,7 @@ from vidlmm.evals.score import Scores
 from vidlmm.evals.table import format_table
 from vidlmm.quickstart.page import write_page
 from vidlmm.quickstart.sources import open_source
+from vidlmm.train.errors import disk_errors
 from vidlmm.train.loop import train
 from vidlmm.world.dataset import make_world
 
@@ -58,37 +59,38 @@ def quickstart(workdir: str | Path, *, smoke: bool = False, seed: int = 0, overr
         The report's page.
 
     Raises:
-        OSError: the folder cannot be written. What `train` and `evaluate` raise.
+        RunError: the folder cannot be written. What `train` and `evaluate` raise.
     """
     folder, size = Path(workdir), SMOKE if smoke else FULL
-    config = configure(folder, size, seed, overrides)
-    clock = Clock(folder / "seconds.json")
-    world = folder / "world"
-    with clock.part("1/4", "making the videos", "videos"):
-        _world(world, size, seed)
-    with clock.part("2/4", "training in two stages", "training"):
-        run = train(config, folder, open_source)
-    with clock.part("3/4", "asking about held-out videos, with and without their frames", "evaluation"):
-        scores = _evaluate(run.folder, world, size, seed, hold=True)
-        free = _evaluate(run.folder, world, size, seed, hold=False)
-    print(format_table(scores))
-    unheld = free.find("overall")
-    print(f"Held to the options. Left free: {unheld.accuracy:.1%} right, {unheld.unparsed:.1%} name no option.")
-    with clock.part("4/4", "writing the report", "report"):
-        page = write_page(
-            folder / REPORT,
-            run.folder,
-            scores,
-            free,
-            seed=seed,
-            commands=next_commands(folder, world),
-            seconds=clock.seconds,
-            memory_gb=peak_memory_gb(),
-        )
-    print(f"\nDone in {sum(clock.seconds.values()) / 60:.1f} minutes. The report: {page}\n\nTry next:\n")
-    for about, command in next_commands(folder, world):
-        print(f"  # {about}\n  {command}\n")
-    return page
+    with disk_errors(folder):
+        config = configure(folder, size, seed, overrides)
+        clock = Clock(folder / "seconds.json")
+        world = folder / "world"
+        with clock.part("1/4", "making the videos", "videos"):
+            _world(world, size, seed)
+        with clock.part("2/4", "training in two stages", "training"):
+            run = train(config, folder, open_source)
+        with clock.part("3/4", "asking about held-out videos, with and without their frames", "evaluation"):
+            scores = _evaluate(run.folder, world, size, seed, hold=True)
+            free = _evaluate(run.folder, world, size, seed, hold=False)
+        print(format_table(scores))
+        unheld = free.find("overall")
+        print(f"Held to the options. Left free: {unheld.accuracy:.1%} right, {unheld.unparsed:.1%} name no option.")
+        with clock.part("4/4", "writing the report", "report"):
+            page = write_page(
+                folder / REPORT,
+                run.folder,
+                scores,
+                free,
+                seed=seed,
+                commands=next_commands(folder, world),
+                seconds=clock.seconds,
+                memory_gb=peak_memory_gb(),
+            )
+        print(f"\nDone in {sum(clock.seconds.values()) / 60:.1f} minutes. The report: {page}\n\nTry next:\n")
+        for about, command in next_commands(folder, world):
+            print(f"  # {about}\n  {command}\n")
+        return page
 
 
 def configure(folder: Path, size: Size, seed: int, overrides: tuple[str, ...] = ()) -> Any:
