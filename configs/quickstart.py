@@ -49,8 +49,8 @@ def align() -> ConfigDict:
 
 def instruct() -> ConfigDict:
     """Connector and decoder learn to answer; the tower knows the world's pictures already and stays as it came."""
-    s = stage(name="instruct", trainable=("connector", "decoder"), lr=1e-3, steps=360)
-    s.rates = ConfigDict({"decoder": 5e-4})
+    s = stage(name="instruct", trainable=("connector", "decoder"), lr=1e-3, steps=450)
+    s.rates = ConfigDict({"decoder": 1e-3})
     s.batch = ConfigDict({"rows": 6, "length": 640, "frames": 48})
     return s
 

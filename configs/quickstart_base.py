@@ -39,7 +39,7 @@ def tower() -> ConfigDict:
 
 def boards() -> ConfigDict:
     """Captions and questions about storyboards: the script's words in the cells where frames will stand."""
-    s = quickstart.stage(name="boards", trainable=("decoder", "connector.newline"), lr=3e-3, steps=3600)
+    s = quickstart.stage(name="boards", trainable=("decoder", "connector.newline"), lr=3e-3, steps=5000)
     s.objective = "boards"
     s.b2 = 0.98
     s.weight_decay = 0.02

@@ -1,6 +1,8 @@
 """Checkpoints: whole or not at all, the last few kept, damage found and told."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +148,26 @@ def test_a_relative_folder_is_as_good_as_an_absolute_one(tmp_path: Path, monkeyp
     found, warnings = restore(store)
     assert found.step == 1 and not warnings
     assert (tmp_path / "runs" / "mine" / "1").is_dir()
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from vidlmm.checkpoint.store import Store
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    Store(Path(sys.argv[1])).save(1, {"a": np.arange(1_000_000, dtype=np.float32)}, {})
+except Exception as error:
+    print("raised", type(error).__name__)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files have no size limit by process on Windows")
+def test_an_error_of_writing_is_raised_and_not_logged_as_well(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk: the same threads fail in the same way."""
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert done.stdout.startswith("raised "), done.stderr
+    assert "Traceback" not in done.stderr
+    assert Store(tmp_path).steps() == []

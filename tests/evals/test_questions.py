@@ -34,6 +34,23 @@ def test_noted_questions(tmp_path: Path) -> None:
     assert second.stem == second.text == "How many?"
 
 
+@pytest.mark.parametrize(
+    ("given", "choices"),
+    [
+        ("B", ("A", "B")),
+        ("(B)", ("(A)", "(B)")),
+        ("B. right", ("A. left", "B. right")),
+        ("right", ("left", "right")),
+        ("right.", ("left.", "right.")),
+        ("It is B, right", ()),
+    ],
+)
+def test_choices_have_the_form_of_the_answer(tmp_path: Path, given: str, choices: tuple[str, ...]) -> None:
+    path = write(tmp_path / "a.json", row("x", ("Which way?\nA. left\nB. right", given, None), notes=False))
+    (question,) = read_questions(path)
+    assert (question.truth, question.choices) == ("B", choices)
+
+
 def test_released_rows_need_no_list(tmp_path: Path) -> None:
     mc = multiple_choice("Which way?", ("left", "right"), "left")[:2]
     one = row("x", (*mc, None), ("And then?", "It stops.", None), notes=False, source="nextqa")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,26 @@ def evaluate(
 ) -> Scores:
     identity = more.pop("identity", {"weights_sha256": "w"})
     return evaluate_model(answer, spec, tokenizer, questions, out, identity=identity, **more)
+
+
+def test_answers_are_held_to_the_options_where_asked(tmp_path, questions, spec, tokenizer) -> None:
+    free, held = Toy(), Toy()
+    evaluate(free, questions, spec, tokenizer, tmp_path / "free")
+    evaluate(held, questions, spec, tokenizer, tmp_path / "held", hold=True)
+    assert not any(prompt.choices for prompt in free.asked)
+    by_id = {prompt.id: [tokenizer.decode(ids[:-1]) for ids in prompt.choices] for prompt in held.asked}
+    for question in questions:
+        expected = [f"{letter}. {text}" for letter, text in zip("AB", question.options, strict=False)]
+        assert by_id[question.id] == by_id[f"{question.id} blind"] == expected
+    with pytest.raises(EvalError, match="held_to_options"):
+        evaluate(free, questions, spec, tokenizer, tmp_path / "held")
+
+
+def test_options_that_cannot_be_held_to_are_told_first(tmp_path, questions, spec, tokenizer) -> None:
+    toy, unknown = Toy(), [replace(questions[0], choices=()), *questions[1:]]
+    with pytest.raises(EvalError, match=f"1 questions, such as {questions[0].id}, have answers that are neither"):
+        evaluate(toy, unknown, spec, tokenizer, tmp_path, hold=True)
+    assert not toy.asked
 
 
 def test_each_question_is_asked_with_frames_and_without(tmp_path, questions, spec, tokenizer) -> None:

@@ -81,7 +81,7 @@ def test_scores_have_the_same_bits_in_every_slot_and_company(prompts):
     made = tiny.generator()
 
     def state_with(placed: dict[int, int]):
-        state = programs.empty(made._graph, made._params, slots=4, capacity=192, room=64)
+        state = programs.empty(made._graph, made._params, slots=4, capacity=192, room=64, choices=0)
         draw = programs.Draw(*(jnp.asarray(x) for x in (np.uint32(0), np.float32(0), np.float32(1), made._stops)))
         for slot, number in placed.items():
             state = made._enter(state, slot, prompts[number], str(number), 128, 12, draw)

@@ -11,11 +11,13 @@ from vidlmm.text import (
     Turn,
     add_time_text,
     count_tags,
+    encode_choices,
     encode_prompt,
     encode_training,
     get_template,
     load_tokenizer,
     render,
+    stop_ids,
 )
 from vidlmm.text.messages import tag_pattern
 
@@ -65,6 +67,17 @@ def test_a_prompt_is_the_beginning_of_its_training_sample(template):
     tokenizer = fitting(template)
     prompt = encode_prompt(ASKED[:1], template, tokenizer).tolist()
     assert encode_training(ASKED, template, tokenizer).ids[: len(prompt)].tolist() == prompt
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_choices_are_what_training_writes_after_the_prompt(template):
+    tokenizer = fitting(template)
+    prompt = encode_prompt(ASKED[:1], template, tokenizer).tolist()
+    whole = encode_training(ASKED, template, tokenizer).ids.tolist()
+    red, left = encode_choices(ASKED[:1], ("A red ball.", "Left."), template, tokenizer)
+    assert whole[len(prompt) :][: len(red) - 1] == list(red[:-1]) != list(left[:-1])
+    assert [token in stop_ids(template, tokenizer) for token in red] == [False] * (len(red) - 1) + [True]
+    assert "A red ball." in tokenizer.decode(red[:-1])
 
 
 def test_qwen_answer_trains_the_answer_and_its_end_mark_alone():

@@ -1,10 +1,12 @@
 """Checkpoints of a run: a folder a step, written whole or not at all, the last few kept."""
 
 import json
+import logging
 import os
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,8 @@ class Store:
         beside = self.folder / f".{step}.tmp"
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
-        ocp.save(str(beside / ARRAYS), arrays)
+        with _raised_not_logged():
+            ocp.save(str(beside / ARRAYS), arrays)
         write_atomic(beside / META, json.dumps({"step": step, "meta": meta, "checksums": checksums(arrays)}))
         os.replace(beside, final)
         for old in self.steps()[: -self.keep]:
@@ -127,6 +130,21 @@ class Store:
         if self.folder.is_dir():
             for path in self.folder.glob(".*.tmp"):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _raised_not_logged() -> Iterator[None]:
+    """Keeps orbax's threads from logging the traceback of an error that is raised as well."""
+    logger = logging.getLogger("absl")
+
+    def plain(record: logging.LogRecord) -> bool:
+        return not record.exc_info
+
+    logger.addFilter(plain)
+    try:
+        yield
+    finally:
+        logger.removeFilter(plain)
 
 
 def checksums(arrays: Any) -> dict[str, int]:

@@ -14,6 +14,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="where scores and answers go (default: RUN/evals/<name of the data>)")
     parser.add_argument("--kind", choices=("multiple_choice", "open"), help="ask questions of one kind alone")
     parser.add_argument("--limit", type=int, metavar="N", help="ask the first N questions alone")
+    parser.add_argument(
+        "--hold-to-options",
+        action="store_true",
+        help="choose each token of a multiple-choice answer among those that go on with an option "
+        "(default: the model writes freely, and what names no option counts as wrong)",
+    )
     parser.add_argument("--max-new-tokens", type=int, default=32, help="longest answer, in tokens (default: 32)")
 
 
@@ -43,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
             kinds=(args.kind,) if args.kind else KINDS,
             limit=args.limit,
             sampling=Sampling(max_new_tokens=args.max_new_tokens),
+            hold=args.hold_to_options,
             progress=progress,
         )
     print(format_table(scores))

@@ -11,11 +11,11 @@ from vidlmm.evals.errors import EvalError
 from vidlmm.evals.journal import Journal
 from vidlmm.evals.questions import EvalQuestion
 from vidlmm.generate.answers import Prompt
-from vidlmm.generate.prompts import Shown, make_prompt, show
+from vidlmm.generate.prompts import Shown, make_prompt, show, tell_times
 from vidlmm.layout.batch import Pixels
 from vidlmm.media.limits import DEFAULT_LIMITS, Limits
 from vidlmm.spec import ModelSpec, PixelSpec
-from vidlmm.text import Tokenizer, Turn
+from vidlmm.text import Tokenizer, Turn, encode_choices, get_template
 
 # What answers prompts: a text for each, in order.
 Answerer = Callable[[Sequence[Prompt]], Sequence[str]]
@@ -32,16 +32,23 @@ def ask_all(
     *,
     limits: Limits = DEFAULT_LIMITS,
     batch: int = 32,
+    hold: bool = False,
     progress: Progress | None = None,
 ) -> None:
     """Answer every question that the journal lacks, `batch` at a time, with frames and with blanked ones.
 
+    Args:
+        hold: multiple-choice answers are one of the options; otherwise the model writes what it likes.
+
     Raises:
-        EvalError: media are missing (told before the first question), or an answer is.
+        EvalError: media are missing or options cannot be held to (told before the first question), or an answer
+            is missing.
         MediaError: a medium does not open. Answers up to there are in the journal.
     """
     left = [question for question in questions if question.id not in journal.answers]
     check_media(left)
+    if hold:
+        check_choices(left)
     done = len(questions) - len(left)
     opened: dict[str, list[Shown]] = {}
     for start in range(0, len(left), batch):
@@ -51,7 +58,7 @@ def ask_all(
         # Questions about a clip stand together, so the clips of this batch are all that need to be held.
         clips = {question.clip: question for question in group}
         opened = {clip: opened[clip] if clip in opened else _open(q, spec, limits) for clip, q in clips.items()}
-        seen = [prompt(question, opened[question.clip], spec, tokenizer) for question in group]
+        seen = [prompt(question, opened[question.clip], spec, tokenizer, hold=hold) for question in group]
         blind = [replace(one, frames=blank(one.frames, spec.pixels), id=f"{one.id} blind") for one in seen]
         answers = answerer([*seen, *blind])
         if len(answers) != 2 * len(group):
@@ -62,11 +69,14 @@ def ask_all(
         progress(done, len(questions))
 
 
-def prompt(question: EvalQuestion, media: Sequence[Shown], spec: ModelSpec, tokenizer: Tokenizer) -> Prompt:
+def prompt(
+    question: EvalQuestion, media: Sequence[Shown], spec: ModelSpec, tokenizer: Tokenizer, *, hold: bool = False
+) -> Prompt:
     """A question as the first turn of a conversation that is open for the answer.
 
     Args:
         media: the question's own, opened, in order.
+        hold: the answer is one of the question's choices, if it has any.
 
     Raises:
         DataError: the question cannot be written by this spec.
@@ -74,7 +84,12 @@ def prompt(question: EvalQuestion, media: Sequence[Shown], spec: ModelSpec, toke
     system = [] if question.system is None else [Turn("system", question.system)]
     turns = [*system, Turn("user", question.question)]
     try:
-        return make_prompt(turns, media, spec, tokenizer, id=question.id)
+        made = make_prompt(turns, media, spec, tokenizer, id=question.id)
+        if not (hold and question.choices):
+            return made
+        template = get_template(spec.prompt.template)
+        told = tell_times(turns, media, spec)
+        return replace(made, choices=encode_choices(told, question.choices, template, tokenizer, spec.prompt.system))
     except ValueError as error:
         raise DataError(f"question {question.id!r}: {error}") from error
 
@@ -89,6 +104,16 @@ def blank(frames: Pixels, pixels: PixelSpec) -> Pixels:
         return np.zeros_like(frames)
     mean = np.rint(255 * np.asarray(pixels.mean)).astype(np.uint8)
     return np.broadcast_to(mean, frames.shape).copy()
+
+
+def check_choices(questions: Sequence[EvalQuestion]) -> None:
+    """Raise EvalError if the form of a multiple-choice question's answers is not known."""
+    unknown = [question.id for question in questions if question.options and not question.choices]
+    if unknown:
+        raise EvalError(
+            f"{len(unknown)} questions, such as {unknown[0]}, have answers that are neither an option's letter nor its "
+            "text, so the form of the other options is not known; let the model write its answers freely"
+        )
 
 
 def check_media(questions: Sequence[EvalQuestion]) -> None:

@@ -33,6 +33,7 @@ Kind = Literal["multiple_choice", "open"]
 KINDS: tuple[Kind, ...] = ("multiple_choice", "open")
 
 _OPTION = re.compile(r"^\s*(?:\(([A-Z])\)|([A-Z])[.):])\s+(.*\S)\s*$")
+_FORMS = ("{letter}", "{letter}.", "({letter})", "{letter}. {text}", "({letter}) {text}", "{text}", "{text}.")
 _FIELDS = {"type", "motion", "kind", "options", "answer"}
 
 
@@ -44,6 +45,8 @@ class EvalQuestion:
     media: in the order of their tags. type: the question type. motion: whether no single frame can answer it.
     question: the user's turn, media tags included. options: their texts; () for an open question.
     truth: the true letter of a multiple-choice question, the true text of an open one.
+    choices: each option as the answer would be written, in the form of the row's own answer ("B", "B. left",
+        "left"); () where that form is not known.
     system: the row's own system message, or None.
     """
 
@@ -56,6 +59,7 @@ class EvalQuestion:
     question: str
     options: tuple[str, ...]
     truth: str
+    choices: tuple[str, ...] = ()
     system: str | None = None
 
     @property
@@ -175,6 +179,7 @@ def _question(record: Record, number: int, turns: Sequence[Turn], note: Mapping[
             f"question {number} lists the options {listed}, its entry says {options}; "
             'every option stands on a line of its own: "A. ...", "B. ..."'
         )
+    truth = _truth(number, kind, options, given, note.get("answer"))
     return EvalQuestion(
         id=f"{record.id}/{number}",
         clip="+".join(ref.path for ref in record.media) or record.id,
@@ -184,9 +189,19 @@ def _question(record: Record, number: int, turns: Sequence[Turn], note: Mapping[
         kind=kind,
         question=asked,
         options=options,
-        truth=_truth(number, kind, options, given, note.get("answer")),
+        truth=truth,
+        choices=_choices(options, truth, given) if kind == "multiple_choice" else (),
         system=turns[0].text if turns[0].role == "system" else None,
     )
+
+
+def _choices(options: Sequence[str], truth: str, given: str) -> tuple[str, ...]:
+    """Every option in the form in which the row's answer gives the true one."""
+    for form in _FORMS:
+        written = tuple(form.format(letter=letter, text=text) for letter, text in zip(LETTERS, options, strict=False))
+        if written[LETTERS.index(truth)] == given:
+            return written
+    return ()
 
 
 def _truth(number: int, kind: Kind, options: tuple[str, ...], given: str, answer: Any) -> str:

@@ -37,6 +37,7 @@ def evaluate(
     kinds: Sequence[Kind] = KINDS,
     limit: int | None = None,
     sampling: Sampling = SAMPLING,
+    hold: bool = False,
     batch: int = 32,
     seed: int = 0,
     progress: Progress | None = None,
@@ -55,6 +56,8 @@ def evaluate(
         kinds: kinds of questions that are asked.
         limit: ask the first so many alone.
         sampling: how answers are chosen; by default the likeliest tokens, at most 32.
+        hold: multiple-choice answers are held to the options: each token is chosen among those that go on with
+            one of them. Otherwise the model writes what it likes, and what names no option is unparsed.
         batch: questions between two entries into the journal.
         seed: of the confidence intervals.
         progress: gets (questions answered, questions).
@@ -89,6 +92,7 @@ def evaluate(
         identity=identity,
         sampling=sampling,
         training=usual,
+        hold=hold,
         batch=batch,
         seed=seed,
         progress=progress,
@@ -106,6 +110,7 @@ def evaluate_model(
     sampling: Sampling = SAMPLING,
     training: Sequence[EvalQuestion] = (),
     limits: Limits = DEFAULT_LIMITS,
+    hold: bool = False,
     batch: int = 32,
     seed: int = 0,
     progress: Progress | None = None,
@@ -124,9 +129,10 @@ def evaluate_model(
     depends = dict(identity) | {
         "spec_sha256": hashlib.sha256(to_json(spec).encode()).hexdigest(),
         "sampling": dataclasses.asdict(sampling),
+        "held_to_options": hold,
     }
     with Journal(out / ANSWERS, depends) as journal:
-        ask_all(questions, answer, journal, spec, tokenizer, limits=limits, batch=batch, progress=progress)
+        ask_all(questions, answer, journal, spec, tokenizer, limits=limits, batch=batch, hold=hold, progress=progress)
         answers = [journal.answers[question.id] for question in questions]
     manifest = depends | {
         "system": spec.name,

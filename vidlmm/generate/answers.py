@@ -26,6 +26,8 @@ class Prompt:
     id: its name. With the seed it decides the random numbers of its answer.
     sample: number of the sample where one prompt is answered several times.
     pictures: like frames, for a tower of their own. sounds: filter banks [t, mel].
+    choices: ids of the answers that may be given, each up to its stop token (`vidlmm.text.encode_choices`);
+        () leaves the model free.
     """
 
     row: Row
@@ -34,6 +36,7 @@ class Prompt:
     sample: int = 0
     pictures: Pixels = field(default_factory=lambda: np.zeros((0, 0, 0, 3), np.uint8))
     sounds: tuple[Float32[np.ndarray, "_ _"], ...] = ()
+    choices: tuple[tuple[int, ...], ...] = ()
 
     @property
     def media(self) -> Media:

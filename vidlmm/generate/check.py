@@ -1,6 +1,6 @@
 """Whether a prompt and a model belong together, before anything is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -50,6 +50,28 @@ def check_prompt(prompt: Prompt, spec: ModelSpec, longest: int) -> None:
     ids = row.row[row.table == Table.TEXT]
     if len(ids) and not 0 <= ids.min() <= ids.max() < spec.decoder.vocab:
         raise refuse(f"it holds the ids {ids.min()} to {ids.max()}, the model's vocabulary has {spec.decoder.vocab}")
+
+
+def check_choices(prompt: Prompt, stops: Sequence[int], budget: int) -> None:
+    """Whether each of a prompt's choices ends, and fits.
+
+    Args:
+        stops: ids that end an answer. budget: most tokens of this answer, its stop token included.
+
+    Raises:
+        PromptError: a choice without a stop token at its end, with one before it, or longer than the budget.
+    """
+    for ids in prompt.choices:
+        if not ids or ids[-1] not in stops or set(ids[:-1]) & set(stops):
+            raise PromptError(
+                f"prompt {prompt.id}: the choice {list(ids)} does not have one stop token, at its end; the stop "
+                f"tokens are {sorted(stops)} (see `vidlmm.text.encode_choices`)"
+            )
+        if len(ids) > budget:
+            raise PromptError(
+                f"prompt {prompt.id}: a choice takes {len(ids)} tokens, its answer may have {budget}; allow longer "
+                "answers or shorten the prompt"
+            )
 
 
 def check_tables(row: Row, spec: ModelSpec, refuse: Callable[[str], Exception]) -> None:

@@ -17,7 +17,7 @@ from flax import nnx
 
 from vidlmm.generate import programs
 from vidlmm.generate.answers import Answer, Prompt, StopReason
-from vidlmm.generate.check import check_prompt
+from vidlmm.generate.check import check_choices, check_prompt
 from vidlmm.generate.errors import GenerationError, not_finite
 from vidlmm.generate.programs import Draw, Slots
 from vidlmm.generate.sampling import Sampling, stream_key
@@ -33,6 +33,7 @@ Progress = Callable[[int, int], None]  # answers so far, prompts
 STEPS = 8  # tokens between two looks at the slots when nobody watches
 SHORTEST = 128  # places of the smallest prompt bucket
 ROOM = 64  # tokens of the smallest answer bucket
+FEWEST = 4  # choices of the smallest bucket of prompts that have any
 PIECES = ladder(1, 16)
 KEPT_BYTES = 1 << 29
 
@@ -105,11 +106,12 @@ class Generator:
         sampling = sampling or Sampling()
         for prompt in prompts:
             check_prompt(prompt, self.spec, self.lengths[-1])
+            check_choices(prompt, self._stops.tolist(), self._budget(prompt, sampling))
         answers: dict[int, Answer] = {}
         names = _names(prompts)
         try:
-            for length, group in self._groups(prompts, names):
-                for number, answer in self._answers(prompts, names, group, length, sampling, on_token):
+            for size, group in self._groups(prompts, names):
+                for number, answer in self._answers(prompts, names, group, size, sampling, on_token):
                     answers[number] = answer
                     if progress is not None:
                         progress(len(answers), len(prompts))
@@ -118,25 +120,31 @@ class Generator:
             raise
         return [answers[number] for number in range(len(prompts))]
 
-    def _groups(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[tuple[int, list[int]]]:
-        """Numbers of the prompts by length bucket; those of one clip stand together."""
-        groups: dict[int, list[int]] = {}
+    def _groups(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[tuple[tuple[int, int], list[int]]]:
+        """Numbers of the prompts by buckets of their length and of their choices; those of one clip stand together."""
+        groups: dict[tuple[int, int], list[int]] = {}
         first: dict[str, int] = {}
         for number, (prompt, name) in enumerate(zip(prompts, names, strict=True)):
-            groups.setdefault(choose(len(prompt.row), self.lengths), []).append(number)
+            choices = max(FEWEST, 1 << (len(prompt.choices) - 1).bit_length()) if prompt.choices else 0
+            groups.setdefault((choose(len(prompt.row), self.lengths), choices), []).append(number)
             first.setdefault(name, number)
-        return [(length, sorted(groups[length], key=lambda i: (first[names[i]], i))) for length in sorted(groups)]
+        return [(size, sorted(groups[size], key=lambda i: (first[names[i]], i))) for size in sorted(groups)]
+
+    def _budget(self, prompt: Prompt, sampling: Sampling) -> int:
+        """The most tokens that its answer may have."""
+        return min(sampling.max_new_tokens, self.spec.decoder.max_length - len(prompt.row))
 
     def _answers(
         self,
         prompts: Sequence[Prompt],
         names: Sequence[str],
         group: Sequence[int],
-        length: int,
+        size: tuple[int, int],
         sampling: Sampling,
         on_token: OnToken | None,
     ) -> Iterator[tuple[int, Answer]]:
         """The answers of prompts of one length bucket, as they are completed."""
+        length, choices = size
         longest = self.spec.decoder.max_length
         room = choose(min(sampling.max_new_tokens, longest), ladder(min(ROOM, longest), longest))
         draw = Draw(
@@ -145,7 +153,7 @@ class Generator:
             jnp.asarray(sampling.top_p, jnp.float32),
             jnp.asarray(self._stops),
         )
-        shapes = {"slots": self.slots, "capacity": min(length + room, longest), "room": room}
+        shapes = {"slots": self.slots, "capacity": min(length + room, longest), "room": room, "choices": choices}
         state = programs.empty(self._graph, self._params, **shapes)
         waiting, writing = deque(group), cast("list[_Writing | None]", [None] * self.slots)
         while waiting or any(writing):
@@ -153,7 +161,7 @@ class Generator:
                 if writing[slot] is None and waiting:
                     number = waiting.popleft()
                     prompt = prompts[number]
-                    budget = min(sampling.max_new_tokens, longest - len(prompt.row))
+                    budget = self._budget(prompt, sampling)
                     state = self._enter(state, slot, prompt, names[number], length, budget, draw)
                     writing[slot] = _Writing(number, prompt, TextStream(self.tokenizer, self.template))
             going = np.array([one is not None for one in writing])
@@ -179,6 +187,9 @@ class Generator:
         """The slots with one more prompt in them."""
         table, row = np.zeros((2, length), np.int32)
         table[: len(prompt.row)], row[: len(prompt.row)] = prompt.row.table, prompt.row.row
+        choices = np.full(state.choices.shape[1:], -1, np.int32)
+        for number, ids in enumerate(prompt.choices):
+            choices[number, : len(ids)] = ids
         taps, shares = padded_blends(prompt.row.shows.blends)
         tables = self.visual.tables(name, prompt)
         embeds = programs.embed(self._graph, self._params, table, row, tables, taps, shares)
@@ -191,6 +202,7 @@ class Generator:
             np.int32(len(prompt.row)),
             np.int32(budget),
             stream_key(prompt.id, prompt.sample),
+            choices,
             draw,
             vocab=self._vocab,
         )

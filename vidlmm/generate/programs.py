@@ -39,6 +39,8 @@ class Slots(NamedTuple):
     budget: most tokens of this answer.
     active: whether it goes on. bad: its scores were not finite.
     key: see `stream_key`.
+    choices: ids of the C answers that may be given, -1 behind the end of each and in rows without an answer;
+        a slot without any is free.
     """
 
     cache: Cache
@@ -48,11 +50,12 @@ class Slots(NamedTuple):
     active: Bool[Array, " B"]
     bad: Bool[Array, " B"]
     key: UInt32[Array, "B 3"]
+    choices: Int32[Array, "B C M"]
 
 
-@partial(jax.jit, static_argnames=("graph", "slots", "capacity", "room"))
-def empty(graph: Any, params: Any, *, slots: int, capacity: int, room: int) -> Slots:
-    """Free slots of `capacity` places, for answers of at most `room` tokens."""
+@partial(jax.jit, static_argnames=("graph", "slots", "capacity", "room", "choices"))
+def empty(graph: Any, params: Any, *, slots: int, capacity: int, room: int, choices: int) -> Slots:
+    """Free slots of `capacity` places, for answers of at most `room` tokens, one of at most `choices` if any."""
     return Slots(
         cache=nnx.merge(graph, params).decoder.init_cache(slots, capacity),
         written=jnp.zeros((slots, room), jnp.int32),
@@ -61,6 +64,7 @@ def empty(graph: Any, params: Any, *, slots: int, capacity: int, room: int) -> S
         active=jnp.zeros(slots, bool),
         bad=jnp.zeros(slots, bool),
         key=jnp.zeros((slots, 3), jnp.uint32),
+        choices=jnp.full((slots, choices, room), -1, jnp.int32),
     )
 
 
@@ -106,6 +110,7 @@ def enter(
     length: Int32[Array, ""],
     budget: Int32[Array, ""],
     key: UInt32[Array, "3"],
+    choices: Int32[Array, "C M"],
     draw: Draw,
     *,
     vocab: int,
@@ -117,7 +122,10 @@ def enter(
     alone = model.decoder.init_cache(1, slots.cache.capacity)
     hidden, alone = model.decoder.prefill(embeds, jnp.where(inside, place, 0), inside.astype(jnp.int32), alone)
     last = jax.lax.dynamic_index_in_dim(hidden[0], length - 1, keepdims=True)
-    token, bad = _pick(model.logits(last)[:, :vocab], key[None], jnp.zeros(1, jnp.int32), draw)
+    blank, start = jnp.zeros((1, slots.written.shape[1]), jnp.int32), jnp.zeros(1, jnp.int32)
+    token, bad = _pick(
+        model.logits(last)[:, :vocab], key[None], start, allowed(blank, start, choices[None], vocab), draw
+    )
     old = slots.cache
     return Slots(
         cache=Cache(
@@ -133,6 +141,7 @@ def enter(
         active=slots.active.at[slot].set((budget > 1) & ~_ends(token, draw)[0] & ~bad[0]),
         bad=slots.bad.at[slot].set(bad[0]),
         key=slots.key.at[slot].set(key),
+        choices=slots.choices.at[slot].set(choices),
     )
 
 
@@ -164,7 +173,8 @@ def advance(
         token = now.written[rows, jnp.maximum(now.count - 1, 0)]
         embeds = jnp.take(model.decoder.embed[...], token, axis=0).astype(model.dtype)[:, None]
         hidden, cache = model.decoder.step(embeds, now.cache.length, now.cache, now.active)
-        token, bad = _pick(model.logits(hidden[:, 0])[:, :vocab], now.key, now.count, draw)
+        may = allowed(now.written, now.count, now.choices, vocab)
+        token, bad = _pick(model.logits(hidden[:, 0])[:, :vocab], now.key, now.count, may, draw)
         # A place outside the buffer is dropped by the write.
         place = jnp.where(now.active, now.count, now.written.shape[1])
         after = now._replace(
@@ -180,11 +190,31 @@ def advance(
     return jax.lax.while_loop(unfinished, step, (jnp.zeros((), jnp.int32), start))[1]
 
 
+def allowed(
+    written: Int32[Array, "B M"], count: Int32[Array, " B"], choices: Int32[Array, "B C M"], vocab: int
+) -> Bool[Array, "B V"]:
+    """Tokens that may come next: those that go on with one of a row's choices; all in a row without choices."""
+    rows, answers, room = choices.shape
+    if answers == 0:
+        return jnp.ones((rows, vocab), bool)
+    there = choices[..., 0] >= 0
+    begun = (choices == written[:, None]) | (jnp.arange(room) >= count[:, None, None])
+    following = jnp.take_along_axis(choices, jnp.minimum(count, room - 1)[:, None, None], axis=-1)[..., 0]
+    following = jnp.where(there & jnp.all(begun, axis=-1) & (following >= 0), following, vocab)
+    may = jnp.zeros((rows, vocab), bool).at[jnp.arange(rows)[:, None], following].set(True, mode="drop")
+    return may | ~jnp.any(there, axis=-1, keepdims=True)
+
+
 def _pick(
-    logits: Float32[Array, "B V"], keys: UInt32[Array, "B 3"], place: Int32[Array, " B"], draw: Draw
+    logits: Float32[Array, "B V"],
+    keys: UInt32[Array, "B 3"],
+    place: Int32[Array, " B"],
+    may: Bool[Array, "B V"],
+    draw: Draw,
 ) -> tuple[Int32[Array, " B"], Bool[Array, " B"]]:
-    """The next token of each row, and whether its scores were not finite."""
-    token = choose(logits, uniforms(draw.seed, keys, place), draw.temperature, draw.top_p)
+    """The next token of each row among those that may come, and whether its scores were not finite."""
+    scores = jnp.where(may, logits, -jnp.inf)
+    token = choose(scores, uniforms(draw.seed, keys, place), draw.temperature, draw.top_p)
     return token, ~jnp.all(jnp.isfinite(logits), axis=-1)
 
 

@@ -25,6 +25,7 @@ def write_page(
     folder: Path,
     run_folder: Path,
     scores: Scores,
+    free: Scores,
     *,
     seed: int,
     commands: Sequence[tuple[str, str]],
@@ -34,6 +35,7 @@ def write_page(
     """report.html and report.json in `folder`; the page's path comes back.
 
     Args:
+        scores: of answers held to the options. free: of answers written freely.
         commands: what to try next, and its command line.
         seconds: how long each part took.
         memory_gb: the most memory that was held.
@@ -42,7 +44,7 @@ def write_page(
     spec = from_json(run.spec.read_text())
     config = json.loads(run.config.read_text())
     rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
-    overall = scores.find("overall")
+    overall, unheld = scores.find("overall"), free.find("overall")
     facts = Facts(
         summary=(
             f"A model of {_parameters(run)} parameters learned from generated videos in two stages and was asked "
@@ -78,6 +80,9 @@ def write_page(
         notes=(
             "Blanked frames: the same model, the same questions, every frame grey. Usual answer: the most frequent "
             "answer of the training questions. Intervals: 95 %, by resampling videos.",
+            "Every token of an answer is chosen among those that go on with one of the options, blanked or not. "
+            f"Left free to write anything the model is right in {unheld.accuracy:.0%} ({unheld.blind:.0%} blanked), "
+            f"and {unheld.unparsed:.0%} of its answers name no option.",
         ),
         commands=tuple(commands),
     )

@@ -21,6 +21,7 @@ from vidlmm.evals.score import Scores
 from vidlmm.evals.table import format_table
 from vidlmm.quickstart.page import write_page
 from vidlmm.quickstart.sources import open_source
+from vidlmm.train.errors import disk_errors
 from vidlmm.train.loop import train
 from vidlmm.world.dataset import make_world
 
@@ -58,33 +59,38 @@ def quickstart(workdir: str | Path, *, smoke: bool = False, seed: int = 0, overr
         The report's page.
 
     Raises:
-        OSError: the folder cannot be written. What `train` and `evaluate` raise.
+        RunError: the folder cannot be written. What `train` and `evaluate` raise.
     """
     folder, size = Path(workdir), SMOKE if smoke else FULL
-    config = configure(folder, size, seed, overrides)
-    clock = Clock(folder / "seconds.json")
-    world = folder / "world"
-    with clock.part("1/4", "making the videos", "videos"):
-        _world(world, size, seed)
-    with clock.part("2/4", "training in two stages", "training"):
-        run = train(config, folder, open_source)
-    with clock.part("3/4", "asking about held-out videos, with and without their frames", "evaluation"):
-        scores = _evaluate(run.folder, world, size, seed)
-    print(format_table(scores))
-    with clock.part("4/4", "writing the report", "report"):
-        page = write_page(
-            folder / REPORT,
-            run.folder,
-            scores,
-            seed=seed,
-            commands=next_commands(folder, world),
-            seconds=clock.seconds,
-            memory_gb=peak_memory_gb(),
-        )
-    print(f"\nDone in {sum(clock.seconds.values()) / 60:.1f} minutes. The report: {page}\n\nTry next:\n")
-    for about, command in next_commands(folder, world):
-        print(f"  # {about}\n  {command}\n")
-    return page
+    with disk_errors(folder):
+        config = configure(folder, size, seed, overrides)
+        clock = Clock(folder / "seconds.json")
+        world = folder / "world"
+        with clock.part("1/4", "making the videos", "videos"):
+            _world(world, size, seed)
+        with clock.part("2/4", "training in two stages", "training"):
+            run = train(config, folder, open_source)
+        with clock.part("3/4", "asking about held-out videos, with and without their frames", "evaluation"):
+            scores = _evaluate(run.folder, world, size, seed, hold=True)
+            free = _evaluate(run.folder, world, size, seed, hold=False)
+        print(format_table(scores))
+        unheld = free.find("overall")
+        print(f"Held to the options. Left free: {unheld.accuracy:.1%} right, {unheld.unparsed:.1%} name no option.")
+        with clock.part("4/4", "writing the report", "report"):
+            page = write_page(
+                folder / REPORT,
+                run.folder,
+                scores,
+                free,
+                seed=seed,
+                commands=next_commands(folder, world),
+                seconds=clock.seconds,
+                memory_gb=peak_memory_gb(),
+            )
+        print(f"\nDone in {sum(clock.seconds.values()) / 60:.1f} minutes. The report: {page}\n\nTry next:\n")
+        for about, command in next_commands(folder, world):
+            print(f"  # {about}\n  {command}\n")
+        return page
 
 
 def configure(folder: Path, size: Size, seed: int, overrides: tuple[str, ...] = ()) -> Any:
@@ -146,12 +152,22 @@ def _world(world: Path, size: Size, seed: int) -> None:
         make_world(world, size.counts, seed, workers=min(2, os.cpu_count() or 1), most=size.most, on_clip=_counter(bar))
 
 
-def _evaluate(run: Path, world: Path, size: Size, seed: int) -> Scores:
+def _evaluate(run: Path, world: Path, size: Size, seed: int, *, hold: bool) -> Scores:
+    """On the held-out questions; answers held to the options, or written freely."""
+    out = run / "evals" / ("heldout_mc" if hold else "heldout_mc_free")
     data = world / "heldout_mc.json"
     asked = len(read_questions(data))
-    with tqdm(total=min(asked, size.limit or asked), unit="question", disable=None) as bar:
+    says = "held to the options" if hold else "left free"
+    with tqdm(total=min(asked, size.limit or asked), desc=says, unit="question", disable=None) as bar:
         return evaluate(
-            run, data, training=world / "train_mc.json", limit=size.limit, seed=seed, progress=_counter(bar)
+            run,
+            data,
+            training=world / "train_mc.json",
+            out=out,
+            limit=size.limit,
+            hold=hold,
+            seed=seed,
+            progress=_counter(bar),
         )
 
 

@@ -75,7 +75,7 @@ QUICKSTART = ModelSpec(
     tower=TowerSpec(image_size=96, patch_size=12, width=128, layers=4, heads=4, mlp=512),
     connector=ConnectorSpec(pool_mode="average", pool_stride=2, newline="grid"),
     decoder=DecoderSpec(
-        vocab=704, width=128, layers=6, heads=4, kv_heads=2, mlp=384, rope_base=1e4, tied_head=True, max_length=2048
+        vocab=704, width=128, layers=6, heads=4, kv_heads=2, mlp=384, rope_base=1e3, tied_head=True, max_length=2048
     ),
     frames=FrameSpec(count=8, time_text="none"),
     pixels=PixelSpec(size=96),

@@ -20,6 +20,7 @@ __all__ = [
     "VIDEO",
     "Encoded",
     "Turn",
+    "encode_choices",
     "encode_prompt",
     "encode_training",
     "render",
@@ -77,6 +78,40 @@ def encode_prompt(
     if messages[-1].role != "user":
         raise ValueError("the last turn is not a question; a prompt ends with a user turn")
     return np.asarray(_encoder(template, tokenizer)(join(messages, template)), np.int32)
+
+
+def encode_choices(
+    turns: Sequence[Turn],
+    answers: Sequence[str],
+    template: Template,
+    tokenizer: Tokenizer,
+    system: str | None = None,
+) -> tuple[tuple[int, ...], ...]:
+    """What each answer adds to the prompt of a conversation that ends with a question, as training writes it.
+
+    Returns:
+        The ids of each answer, up to and with the stop token; a stop token is put behind all of them in templates
+        that end an answer by text.
+
+    Raises:
+        ValueError: the tokenizer joins an answer and the prompt.
+    """
+    asked = encode_prompt(turns, template, tokenizer, system)
+    stops = stop_ids(template, tokenizer)
+    return tuple(
+        _added(asked, encode_training([*turns, Turn("assistant", one)], template, tokenizer, system), stops)
+        for one in answers
+    )
+
+
+def _added(asked: Int32[np.ndarray, "l"], told: Encoded, stops: Sequence[int]) -> tuple[int, ...]:
+    if not np.array_equal(told.ids[: len(asked)], asked):
+        raise ValueError(
+            "the tokenizer writes the prompt otherwise once an answer follows it; no choice can be held to"
+        )
+    ids = told.ids[len(asked) :].tolist()
+    ends = [place for place, token in enumerate(ids) if token in stops]
+    return tuple(ids[: ends[0] + 1]) if ends else (*ids, stops[0])
 
 
 def stop_ids(template: Template, tokenizer: Tokenizer) -> tuple[int, ...]:
