@@ -78,7 +78,6 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@touch $@
 
-# Without hashes: torch has another file for every machine.
 $(VENV)/.parity: $(VENV)/.dev requirements/parity.txt
 	@echo "Installing torch and transformers into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/parity.txt

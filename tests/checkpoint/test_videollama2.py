@@ -115,8 +115,10 @@ def test_every_stage_gives_the_original_numbers(
     jax.effects_barrier()
     labels = merged_labels(case, prompts, [items[kind] for kind in kinds], model.spec)
     at, tokens = ids[1].tolist().index(IMAGE), len(logits[0]) - len(ids[0]) + 1
+    tower = model.module.tower
+    assert tower is not None
     found = {
-        "vision_features": np.asarray(jax.jit(lambda frames: model.module.tower(frames))(video)),
+        "vision_features": np.asarray(jax.jit(lambda frames: tower(frames))(video)),
         "connector_video": np.asarray(model.encode_video(video)),
         "connector_image": embeds[1][at : at + tokens],
         "inputs_embeds": embeds[0],

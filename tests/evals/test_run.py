@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidlmm.evals.ask import blank
+from vidlmm.evals.ask import blank, blinded
 from vidlmm.evals.errors import EvalError
 from vidlmm.evals.questions import EvalQuestion, read_questions
 from vidlmm.evals.run import evaluate_model, prompt_tail
 from vidlmm.evals.score import Scores
 from vidlmm.generate import Prompt
 from vidlmm.generate.prompts import show
+from vidlmm.layout import merge
 from vidlmm.media.errors import MediaError
-from vidlmm.spec import ModelSpec, PixelSpec
+from vidlmm.spec import AudioSpec, ModelSpec, PixelSpec
 from vidlmm.text import Tokenizer
 
 from .cases import ASK, multiple_choice, open_question, row, write
@@ -190,6 +191,18 @@ def test_each_clip_is_opened_once(tmp_path, questions, spec, tokenizer, monkeypa
     monkeypatch.setattr("vidlmm.evals.ask.show", noting)
     evaluate(Toy(), questions, spec, tokenizer, tmp_path, batch=2)
     assert opened == [questions[n].media[0].path for n in (0, 3, 6)]
+
+
+def test_pictures_and_sounds_are_blanked_too(spec) -> None:
+    heard = replace(spec, audio=AudioSpec(), image_pixels=PixelSpec(mean=(0.0, 1.0, 0.2)))
+    shown = np.full((1, 2, 2, 3), 7, np.uint8)
+    prompt = Prompt(
+        merge(np.array([1, 2, 3], np.int32), None, []), shown, "q", pictures=shown, sounds=(np.ones((4, 128), "f4"),)
+    )
+    blind = blinded(prompt, heard)
+    assert blind.row is prompt.row and (blind.frames == GREY).all()
+    assert blind.pictures[0, 0, 0].tolist() == [0, 255, 51]
+    assert [sound.tolist() for sound in blind.sounds] == [np.full((4, 128), AudioSpec().fbank_mean, "f4").tolist()]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -33,7 +33,8 @@ class Decoding:
         self._slots, self._length = slots, length
 
     def empty(self) -> Slots:
-        return programs.empty(self._graph, self._params, slots=self._slots, capacity=self._length + ROOM, room=ROOM)
+        shapes = {"slots": self._slots, "capacity": self._length + ROOM, "room": ROOM, "choices": 0}
+        return programs.empty(self._graph, self._params, **shapes)
 
     def enter(self, state: Slots, slot: int, prompt: Prompt) -> Slots:
         table, row = np.zeros((2, self._length), np.int32)
@@ -42,7 +43,8 @@ class Decoding:
         pieces = self._visual.encode(prompt)
         embeds = programs.embed(self._graph, self._params, table, row, pieces, taps, shares)
         about = (np.int32(slot), embeds, np.int32(len(prompt.row)), np.int32(STEPS + 1), stream_key(prompt.id, 0))
-        return programs.enter(self._graph, self._params, state, *about, GREEDY, vocab=self.vocab)
+        free = np.zeros((0, ROOM), np.int32)
+        return programs.enter(self._graph, self._params, state, *about, free, GREEDY, vocab=self.vocab)
 
     def advance(self, state: Slots) -> Slots:
         going = np.ones(self._slots, bool)

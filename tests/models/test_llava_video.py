@@ -73,11 +73,13 @@ def test_every_stage_gives_the_original_numbers(name: str, goldens: Path, tmp_pa
     logits = model.logits(ids, media)
     assert len(logits) == case["settings"]["merged_length"]
     prompt = prompt_of(ids, media, model.spec)
+    assert model.module.tower is not None
     graph, params = nnx.split(model.module)
 
     @jax.jit
     def stages(params: Any, frames: jax.Array) -> tuple[jax.Array, jax.Array]:
         whole = nnx.merge(graph, params)
+        assert whole.tower is not None
         features = whole.tower(frames)
         return features, whole.connector.project(features)
 

@@ -103,6 +103,8 @@ def test_a_pair_learns_and_its_tower_is_the_models_tower():
         losses.append(float(value))
     assert losses[-1] < 0.5 * losses[0]
     model, trained = tiny_model(), nnx.merge(graph, params)
+    assert model.tower is not None
+    assert model.tower is not None and trained.tower is not None
     nnx.update(model.tower, nnx.state(trained.tower))
     np.testing.assert_array_equal(features(model.tower, seen), features(trained.tower, seen))
 

@@ -59,7 +59,7 @@ def ask_all(
         clips = {question.clip: question for question in group}
         opened = {clip: opened[clip] if clip in opened else _open(q, spec, limits) for clip, q in clips.items()}
         seen = [prompt(question, opened[question.clip], spec, tokenizer, hold=hold) for question in group]
-        blind = [replace(one, frames=blank(one.frames, spec.pixels), id=f"{one.id} blind") for one in seen]
+        blind = [blinded(one, spec) for one in seen]
         answers = answerer([*seen, *blind])
         if len(answers) != 2 * len(group):
             raise EvalError(f"{2 * len(group)} prompts were given and {len(answers)} answers came; expected one each")
@@ -92,6 +92,18 @@ def prompt(
         return replace(made, choices=encode_choices(told, question.choices, template, tokenizer, spec.prompt.system))
     except ValueError as error:
         raise DataError(f"question {question.id!r}: {error}") from error
+
+
+def blinded(prompt: Prompt, spec: ModelSpec) -> Prompt:
+    """The very same prompt about media that say nothing: pictures of the mean colour, sounds of the mean loudness."""
+    loudness = spec.audio.fbank_mean if spec.audio else 0.0
+    return replace(
+        prompt,
+        frames=blank(prompt.frames, spec.pixels),
+        pictures=blank(prompt.pictures, spec.image_pixels or spec.pixels),
+        sounds=tuple(np.full_like(sound, loudness) for sound in prompt.sounds),
+        id=f"{prompt.id} blind",
+    )
 
 
 def blank(frames: Pixels, pixels: PixelSpec) -> Pixels:
