@@ -14,6 +14,7 @@ from tests.conftest import GOLDENS
 from vidlmm.checkpoint import headers
 from vidlmm.checkpoint.tensors import Stored
 from vidlmm.cli import budget
+from vidlmm.cli.inspect import Seen, describe
 from vidlmm.cli.main import main
 from vidlmm.spec import (
     NO_TOWER,
@@ -218,6 +219,8 @@ def test_a_model_that_reads_text_alone_shows_no_video():
     assert budget.token_lines(blind) == [
         "reads text alone: each of 100 positions takes 128.0 B of cache in float32, 64.0 B in bfloat16"
     ]
+    told = [line.split()[0] for line in describe(Seen(blind, {}))[1:]]
+    assert told == ["decoder", "prompt", "placeholders"]
 
 
 def test_what_config_json_says_wrong_is_told(tmp_path, capsys):

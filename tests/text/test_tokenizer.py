@@ -5,7 +5,7 @@ import pickle
 import shutil
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.text.cases import HOUND, QWEN, SFT, VALLEY
@@ -25,6 +25,8 @@ def test_byte_level_text_survives(text):
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(TEXTS, st.booleans())
 def test_sentencepiece_text_survives(text, legacy):
+    # A special token's name in a text is that token, as in transformers, and decoding leaves it out.
+    assume(not any(name in text for name in ("<s>", "</s>", "<unk>")))
     tokenizer = load_tokenizer(HOUND / "tokenizer.model", legacy=legacy)
     assert tokenizer.decode(tokenizer.encode(text, bos=True)) == text
 

@@ -23,6 +23,8 @@ examples:
 """
 
 
+# Parts of a spec that mean nothing where text alone is read.
+SEEING = ("tower", "connector", "frames", "pixels")
 # Values of a list that are written out.
 SHOWN = 4
 
@@ -85,6 +87,8 @@ def describe(seen: Seen) -> list[str]:
     """Its name, where it lies, and every field of the spec, one part a line."""
     lines = [seen.spec.name, *(f"  {line}" for line in seen.about)]
     for part in dataclasses.fields(seen.spec):
+        if seen.spec.text_only and part.name in SEEING:
+            continue
         value = getattr(seen.spec, part.name)
         if dataclasses.is_dataclass(value):
             fields = (f"{f.name}={_short(getattr(value, f.name))}" for f in dataclasses.fields(value))
