@@ -131,8 +131,9 @@ def main() -> int:
         "python": platform.python_version(),
     }
     print(
-        f"{sum(shards) / 1e9:.2f} GB in {len(shards)} shards: read {seconds['read']:.2f} s, load {seconds['load']:.2f} s "
-        f"(x {result['time_ratio']}); peak {most / 1e9:.2f} GB of {result['bound_bytes'] / 1e9:.2f} GB allowed"
+        f"{sum(shards) / 1e9:.2f} GB in {len(shards)} shards: read {seconds['read']:.2f} s, "
+        f"load {seconds['load']:.2f} s (x {result['time_ratio']}); "
+        f"peak {most / 1e9:.2f} GB of {result['bound_bytes'] / 1e9:.2f} GB allowed"
     )
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(result, indent=2) + "\n")
