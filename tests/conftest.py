@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
-# Most of the suite's time is compilation, and a program runs once or twice. Flags of the environment win.
+# Much of the suite's time is compilation, and a program runs once or twice. Flags of the environment win.
 FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ["XLA_FLAGS"] = f"{FLAGS} {os.environ.get('XLA_FLAGS', '')}".rstrip()
 
