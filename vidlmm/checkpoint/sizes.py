@@ -11,36 +11,24 @@ from typing import Any, cast
 from vidlmm.checkpoint.layout import Config, Shapes
 from vidlmm.checkpoint.weights import WeightsError
 from vidlmm.spec.decoder import DecoderSpec
-from vidlmm.spec.tower import Activation, TowerSpec
+from vidlmm.spec.tower import CLIP_L14, Activation, TowerSpec
 
-_CLIP_L = TowerSpec(
-    image_size=224,
-    width=1024,
-    layers=24,
-    heads=16,
-    mlp=4096,
-    activation="quick_gelu",
-    norm_eps=1e-5,
-    class_token=True,
-    pre_norm=True,
-    patch_bias=False,
-)
 # Towers by the last part of the name that config.json gives, whole: with all their layers.
 TOWERS: dict[str, TowerSpec] = {
     "siglip-so400m-patch14-384": TowerSpec(layers=27),
     "siglip-so400m-patch14-224": TowerSpec(layers=27, image_size=224),
     "siglip-large-patch16-384": TowerSpec(patch_size=16, width=1024, layers=24, mlp=4096),
     "siglip-base-patch16-224": TowerSpec(image_size=224, patch_size=16, width=768, layers=12, heads=12, mlp=3072),
-    "clip-vit-large-patch14": _CLIP_L,
-    "clip-vit-large-patch14-336": TowerSpec(**{**vars(_CLIP_L), "image_size": 336}),
+    "clip-vit-large-patch14": CLIP_L14,
+    "clip-vit-large-patch14-336": TowerSpec(**{**vars(CLIP_L14), "image_size": 336}),
     # OFA-Sys: BERT beside it writes Chinese, the picture's side is CLIP's.
     "chinese-clip-vit-base-patch16": TowerSpec(
-        **{**vars(_CLIP_L), "patch_size": 16, "width": 768, "layers": 12, "heads": 12, "mlp": 3072}
+        **{**vars(CLIP_L14), "patch_size": 16, "width": 768, "layers": 12, "heads": 12, "mlp": 3072}
     ),
-    "chinese-clip-vit-large-patch14": _CLIP_L,
-    "chinese-clip-vit-large-patch14-336px": TowerSpec(**{**vars(_CLIP_L), "image_size": 336}),
-    "LanguageBind_Image": TowerSpec(**{**vars(_CLIP_L), "activation": "gelu"}),
-    "LanguageBind_Video_merge": TowerSpec(**{**vars(_CLIP_L), "activation": "gelu", "temporal": 8}),
+    "chinese-clip-vit-large-patch14": CLIP_L14,
+    "chinese-clip-vit-large-patch14-336px": TowerSpec(**{**vars(CLIP_L14), "image_size": 336}),
+    "LanguageBind_Image": TowerSpec(**{**vars(CLIP_L14), "activation": "gelu"}),
+    "LanguageBind_Video_merge": TowerSpec(**{**vars(CLIP_L14), "activation": "gelu", "temporal": 8}),
 }
 ACTIVATIONS: dict[str, Activation] = {
     "gelu": "gelu",

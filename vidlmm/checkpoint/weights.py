@@ -95,7 +95,7 @@ def read_weights(path: str | Path, dtype: Any = None) -> Params:
         WeightsError: missing, or not a safetensors file.
     """
     with _open(path) as file:
-        return {name: jnp.asarray(file.get_tensor(name), dtype) for name in file.keys()}  # noqa: SIM118
+        return {name: jnp.asarray(file.get_tensor(name), dtype) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
 
 def check_shapes(

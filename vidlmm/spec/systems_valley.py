@@ -12,23 +12,10 @@ from vidlmm.spec.frames import FrameSpec
 from vidlmm.spec.model import ModelSpec
 from vidlmm.spec.pixels import CLIP_MEAN, CLIP_STD, PixelSpec
 from vidlmm.spec.prompt import PromptSpec
-from vidlmm.spec.tower import TowerSpec
+from vidlmm.spec.tower import CLIP_L14
 
 # openai/clip-vit-large-patch14, hidden_states[-2] of 24 layers, class token kept (valley_model.py:175-183).
-CLIP_L14_224 = TowerSpec(
-    image_size=224,
-    patch_size=14,
-    width=1024,
-    layers=23,
-    heads=16,
-    mlp=4096,
-    activation="quick_gelu",
-    norm_eps=1e-5,
-    class_token=True,
-    pre_norm=True,
-    patch_bias=False,
-    select="all",
-)
+CLIP_L14_224 = replace(CLIP_L14, layers=23, select="all")
 # LLaMA with the pad token, vi_frame, vi_start, vi_end, im_patch, im_start and im_end behind its 32000 tokens.
 LLAMA_7B_VALLEY = DecoderSpec(
     vocab=32007,

@@ -19,22 +19,10 @@ from vidlmm.spec.model import ModelSpec
 from vidlmm.spec.pixels import CLIP_MEAN, CLIP_STD, PixelSpec
 from vidlmm.spec.prompt import PromptSpec
 from vidlmm.spec.stc import STC_CONNECTORS
-from vidlmm.spec.tower import TowerSpec
+from vidlmm.spec.tower import CLIP_L14, TowerSpec
 
 # openai/clip-vit-large-patch14-336, hidden_states[-2] of 24 layers, class token left out (encoder.py:31-39).
-CLIP_L14_336 = TowerSpec(
-    image_size=336,
-    patch_size=14,
-    width=1024,
-    layers=23,
-    heads=16,
-    mlp=4096,
-    activation="quick_gelu",
-    norm_eps=1e-5,
-    class_token=True,
-    pre_norm=True,
-    patch_bias=False,
-)
+CLIP_L14_336 = replace(CLIP_L14, image_size=336, layers=23)
 CLIP_336 = PixelSpec(size=336, fit="shortest_crop", mean=CLIP_MEAN, std=CLIP_STD)
 
 # Mistral-7B-Instruct-v0.2 and Mixtral-8x7B-Instruct-v0.1: no sliding window.

@@ -44,3 +44,18 @@ class TowerSpec:
 
 NO_TOWER = TowerSpec(image_size=0, patch_size=1, width=0, layers=0, heads=1, mlp=0)
 """The tower of a model that reads text alone: without layers, so that there is none."""
+
+
+# openai/clip-vit-large-patch14, whole; the systems leave out its last layer.
+CLIP_L14 = TowerSpec(
+    image_size=224,
+    width=1024,
+    layers=24,
+    heads=16,
+    mlp=4096,
+    activation="quick_gelu",
+    norm_eps=1e-5,
+    class_token=True,
+    pre_norm=True,
+    patch_bias=False,
+)
