@@ -135,3 +135,11 @@ def test_every_matrix_of_every_system_has_rows() -> None:
         matrices = [one for one in skeleton.shapes if is_matrix(one, skeleton.axes[one], spec)]
         assert matrices, name
         assert all(rows_through(one, spec, counts) > 0 for one in matrices), name
+
+
+def test_of_branches_the_one_that_multiplies_most_counts() -> None:
+    def either(x: jax.Array, w: jax.Array) -> jax.Array:
+        return jax.lax.cond(jnp.any(x > 0), lambda: x @ w, lambda: jnp.zeros((3, 5)))
+
+    program = jax.make_jaxpr(either)(jnp.ones((3, 4)), jnp.ones((4, 5)))
+    assert products(program, turns=1) == 2 * 3 * 4 * 5

@@ -102,3 +102,12 @@ def test_sound_and_clips_have_their_arrays() -> None:
     assert arrays["clips"].shape[1] == 16
     action = batch_arrays(planned("llavaction_7b", 64))
     assert action["classes"].shape == (64, 3)
+
+
+def test_a_stage_on_pairs_has_their_numbers_and_the_references() -> None:
+    for config in ("hound_dpo", "quickstart_dpo"):
+        work = planned(config, 8)
+        arrays = batch_arrays(work)
+        assert arrays["pair"].shape == (work.stage.rows, 1)
+        assert arrays["reference"].shape == (work.stage.rows, 1, 2, 2)
+        assert arrays["frames"].shape[0] == work.stage.frames

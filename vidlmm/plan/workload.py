@@ -193,6 +193,9 @@ def batch_arrays(work: Workload) -> dict[str, jax.ShapeDtypeStruct]:
     if stage.objective == "boards":
         del arrays["frames"]
         arrays["words"] = jax.ShapeDtypeStruct((stage.frames * cells, _WORDS), int32)
+    if stage.objective == "preference":
+        # A row is a tree of one pair (`vidlmm.train.preference_objective`).
+        arrays |= _structs({"pair": ((stage.rows, 1), int32), "reference": ((stage.rows, 1, 2, 2), np.float32)})
     return arrays
 
 
