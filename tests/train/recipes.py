@@ -35,10 +35,8 @@ VOCAB = FIRST + len(SPECIAL) + 4
 
 
 def recipes() -> list[str]:
-    """Packaged configs that train on annotation files by the tokens of answers; preferences are tested elsewhere."""
-    stages = {name: plain(load_config(name))["stages"] for name in packaged_configs()}
-    papers = {name: found for name, found in stages.items() if not name.startswith(("quickstart", "finetune"))}
-    return [name for name, found in papers.items() if all(stage["objective"] == "sft" for stage in found)]
+    """Packaged configs but those of the quickstart and for one's own clips."""
+    return [name for name in packaged_configs() if not name.startswith(("quickstart", "finetune"))]
 
 
 def small(spec: ModelSpec) -> ModelSpec:
@@ -102,8 +100,11 @@ def shrink(name: str, data: Path, media: Path) -> tuple[dict[str, Any], ModelSpe
     for stage in settings["stages"]:
         source = stage["source"]
         source["path"] = str(data / source["path"])
-        source["mixture"] = list(_few(source["mixture"]))
-        count = sum(_write(entry, Path(source["path"]), media, spec) for entry in source["mixture"])
+        if source["kind"] == "pairs":
+            count = _write_pairs(Path(source["path"]), media)
+        else:
+            source["mixture"] = list(_few(source["mixture"]))
+            count = sum(_write(entry, Path(source["path"]), media, spec) for entry in source["mixture"])
         stage |= {"steps": STEPS, "batch": _batch(stage, count)}
     return settings, spec
 
@@ -120,7 +121,7 @@ def _few(mixture: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _batch(stage: dict[str, Any], count: int) -> dict[str, int]:
     """Every batch holds all records, so that its loss tells what a step did: in one row, or one a row."""
-    if stage["source"]["packed"]:
+    if stage["source"].get("packed"):
         return {"rows": 1, "length": count * LENGTH, "frames": count * 2 * FRAMES, "groups": 1}
     frames = 0 if not stage["batch"]["frames"] else count * 2 * FRAMES
     return {"rows": count, "length": LENGTH, "frames": frames, "groups": 1}
@@ -142,6 +143,19 @@ def _write(entry: dict[str, Any], folder: Path, media: Path, spec: ModelSpec) ->
         return len(actions)
     rows = _rows(entry, media, spec)
     file.write_text("\n".join(map(json.dumps, rows)) if file.suffix == ".jsonl" else json.dumps(rows))
+    return len(rows)
+
+
+def _write_pairs(file: Path, media: Path) -> int:
+    """A file of pairs; how many it holds."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    asked = {"prompt": "<video>\nWhat is it?", "answer": "A box.", "chosen_score": 4, "rejected_score": 2}
+    said = (("A box.", "A tower of cards."), ("It is a box.", "Nothing."))
+    rows = [
+        {"id": f"p{number}", "video": str(media / "clip.mp4"), **asked, "chosen": chosen, "rejected": rejected}
+        for number, (chosen, rejected) in enumerate(said)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return len(rows)
 
 

@@ -22,10 +22,10 @@ from vidlmm.train.progress import Progress
 from vidlmm.train.stage import Stage, select, stage_from_config
 
 # One of each paper and way of training: SlowFast, heads and tasks, experts, films and sounds by a pattern, part of a
-# module, adapters, two stages. All others are a lane of their own (`make recipes`).
+# module, adapters, two stages, pairs. All others are a lane of their own (`make recipes`).
 ALWAYS = (
     "llava_video_72b", "llavaction_7b", "videollama2_8x7b_finetune_released", "videollama2_av_joint",
-    "valley_stage1_released", "valley_stage2_lora", "hound_sft_released",
+    "valley_stage1_released", "valley_stage2_lora", "hound_sft_released", "hound_dpo",
 )  # fmt: skip
 
 
