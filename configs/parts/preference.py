@@ -36,6 +36,8 @@ def pairs(path: str | FieldReference, media_root: str | FieldReference = "", hel
     s.path, s.media_root = path, media_root
     # A share of the videos, or a file of pairs, that is measured and not trained on.
     s.held_out, s.held_out_path = held_out, ""
+    # So many pairs about one video share its places in a row, as far as they fit; a step then has more pairs than rows.
+    s.pairs_a_tree = 1
     # Where the reference's log-probabilities are kept; "" is beside the pairs.
     s.reference = ""
     return s

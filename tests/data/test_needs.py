@@ -96,16 +96,19 @@ def test_an_annotation_that_tells_too_little_is_named(clips: Path, spec: ModelSp
     branches=st.lists(st.integers(1, 30), min_size=1, max_size=12),
     shared=st.integers(1, 40),
     length=st.integers(40, 90),
+    together=st.integers(1, 2),
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_parts_of_a_tree_hold_every_question_once_and_fit(branches, shared, length):
+def test_parts_of_a_tree_hold_every_question_once_and_fit(branches, shared, length, together):
+    branches = [size for size in branches for _ in range(together)]
     said = [text for n in range(len(branches)) for text in (f"{'<image> ' * (n == 0)}Q{n}", f"A{n}")]
-    whole = record("/m", *said, video="v.mp4")
+    whole = replace(record("/m", *said, video="v.mp4"), together=together)
     parts = split_tree(whole, (shared, *branches), length)
     rounds = [round for part, _ in parts for round in split_rounds(part.turns)]
     assert rounds == split_rounds(whole.turns)
     for part, places in parts:
-        assert places <= length or len(part.turns) == 2
+        assert places <= length or len(part.turns) == 2 * together
+        assert len(part.turns) % (2 * together) == 0
     if shared + sum(branches) <= length:
         assert parts == [(whole, shared + sum(branches))]
 

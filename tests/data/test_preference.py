@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vidlmm.data.errors import DataError
-from vidlmm.data.preference import answers_record, pair_lines, read_pairs
+from vidlmm.data.preference import answers_record, one_tree, pair_lines, pairs_of, read_pairs
 from vidlmm.data.records import MediaRef
 from vidlmm.data.sample import make_sample, split_rounds
 
@@ -35,6 +35,18 @@ def test_rows_are_read_as_released_and_written_back(tmp_path: Path) -> None:
     again.write_text(pair_lines([one, two, three]))
     assert json.loads(again.read_text().splitlines()[0]) == rows[0]
     assert pair_lines(read_pairs(again)) == again.read_text()
+
+
+def test_pairs_about_one_video_are_one_tree(tmp_path: Path) -> None:
+    other = ROW | {"id": "v1_1", "prompt": "Who is it?", "chosen": "A man.", "rejected": "A dog."}
+    one, two, three = (row.record("root") for row in read_pairs(write(tmp_path, ROW, other, ROW | {"video": "v2"})))
+    tree = one_tree([one, two])
+    assert (tree.id, tree.media, pairs_of(tree), pairs_of(one)) == ("v1_0 v1_1", one.media, 2, 1)
+    rounds = [[turn.text for turn in said] for said in split_rounds(tree.turns)]
+    assert rounds == [[turn.text for turn in said] for r in (one, two) for said in split_rounds(r.turns)]
+    assert rounds[3] == ["<video>\nWho is it?", "A dog."]
+    with pytest.raises(ValueError, match="the same media, got .*v2"):
+        one_tree([one, three])
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,21 @@ def decode_through(path: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("name", CLIPS)
+def test_the_container_is_the_one_that_ffmpeg_finds(name, clips):
+    path = clip(clips, name)
+    with open_video(path) as video, av.open(str(path)) as found:
+        assert video.container.format.name == found.format.name
+
+
+@pytest.mark.parametrize("width", [1, 7, 64])
+def test_a_gif_s_pictures_are_those_of_swscale(width):
+    frame = av.VideoFrame.from_ndarray(
+        np.random.default_rng(0).integers(0, 256, (5, width, 4), dtype=np.uint8), format="bgra"
+    )
+    np.testing.assert_array_equal(np.asarray(Converter()(frame)), frame.to_ndarray(format="rgb24"))
+
+
+@pytest.mark.parametrize("name", CLIPS)
 def test_frame_i_is_the_ith_in_presentation_order(name, clips):
     path = clip(clips, name)
     info = probe(path)

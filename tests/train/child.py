@@ -79,7 +79,7 @@ def _happen(what: str) -> None:
         threading.Event().wait()
 
 
-def _die_at(moment: str, count: int) -> None:
+def die_at(moment: str, count: int) -> None:
     """Die at the count-th checkpoint: while its bytes are written, before it has its name, or while an old one goes."""
     import vidlmm.checkpoint.store as store
 
@@ -121,7 +121,7 @@ def main(told: str) -> int:
     def factory(context: SourceContext) -> Any:
         return Eventful(made(context))
 
-    _die_at(*Eventful.moments.get("die", ("", 0)))
+    die_at(*Eventful.moments.get("die", ("", 0)))
     try:
         train(config, options["run"], factory)
     except RunInterrupted as error:

@@ -50,6 +50,7 @@ def config(path: Path, steps: int = 6, seed: int = 0, **changes: Any) -> dict[st
         "media_root": "",
         "held_out": 0.2,
         "held_out_path": "",
+        "pairs_a_tree": 1,
         "reference": "",
     }
     stage = toy.stage(

@@ -20,7 +20,7 @@ from vidlmm.checkpoint.run import load_model
 from vidlmm.configs import load_config
 from vidlmm.data.errors import DataError
 from vidlmm.data.pipeline import Pipeline
-from vidlmm.data.preference import answers_record, read_pairs
+from vidlmm.data.preference import PairRow, answers_record, one_tree, read_pairs
 from vidlmm.data.records import MediaRef
 from vidlmm.data.shapes import Shapes
 from vidlmm.losses import Preference
@@ -64,9 +64,9 @@ def run(config: dict[str, Any], workdir: Path, factory: Any = open_source) -> st
     return stream.getvalue()
 
 
-def batch(records: list[Any], rows: int, turns: Any) -> dict[str, Any]:
+def batch(records: list[Any], rows: int, turns: Any, length: int = pair_run.LENGTH) -> dict[str, Any]:
     pipeline = Pipeline(
-        records, SPEC, load_tokenizer(pair_run.TOKENIZER), Shapes(rows, pair_run.LENGTH, rows, rows), turns=turns,
+        records, SPEC, load_tokenizer(pair_run.TOKENIZER), Shapes(rows, length, rows, rows), turns=turns,
         epochs=1, shuffle=False,
     )  # fmt: skip
     with pipeline:
@@ -92,7 +92,7 @@ def test_a_tree_with_a_table_is_two_rows_with_two_models(folder: Path) -> None:
         def loss(policy):
             table = jax.lax.stop_gradient(jnp.stack([reference.logp, reference.first], axis=-1))
             total, count, sums = preference_sums(settings, chunk=7, groups=4)(
-                nnx.merge(graph, policy), arrays | {"reference": table}
+                nnx.merge(graph, policy), arrays | {"reference": table, "pair": jnp.array([[0], [1], [2], [-1]])}
             )
             return total / count, (count, sums)
 
@@ -138,6 +138,53 @@ def test_a_tree_with_a_table_is_two_rows_with_two_models(folder: Path) -> None:
         assert [one.id for one in several] == ["q", "r"] and several[1].logps.shape == (1,)
         np.testing.assert_allclose(several[0].logps, single.logp[:, 0, 0], atol=2e-5)
         np.testing.assert_array_equal(several[0].tokens, single.tokens[:, 0, 0])
+
+
+def test_pairs_that_share_their_video_are_pairs_apart(folder: Path) -> None:
+    """Loss, metrics and gradients to 1e-5; the two pairs of the first question, its first words, and the third share
+    different things. LD-DPO and WPO look at lengths and at all tokens of both answers.
+    """
+    said = [
+        ("clip0", "what colour is it ?", "the square is red", "the square looks like blue"),
+        ("clip0", "what colour is it ?", "the square is the red", "it is blue"),
+        ("clip0", "how does it move ?", "the square is white", "it moves"),
+        ("clip1", "how does it move ?", "the square is white and red", "the square is red"),
+    ]
+    records = [
+        PairRow(str(n), ("video", clip), *texts).record(folder) for n, (clip, *texts) in enumerate(said)
+    ]  # fmt: skip
+    shared = batch([one_tree(records[:3]), one_tree(records[3:])], 2, "branches", 136)
+    apart = batch(records, 4, "branches", 136)
+    assert (shared["branch"].max(), apart["branch"].max()) == (6, 2)
+    table = np.random.default_rng(0).normal(-20, 3, (4, 2, 2)).astype(np.float32)
+    settings = Preference(("sigmoid", "sft", "hinge"), (1.0, 0.3, 0.5), beta=BETA, ld_alpha=0.4, use_weighting=True)
+    graph, policy = nnx.split(VideoLM(SPEC, rngs=nnx.Rngs(0), remat="none"))
+
+    def found(arrays: dict[str, Any], pair: np.ndarray, groups: int) -> Any:
+        reference = jnp.where(jnp.asarray(pair)[..., None, None] >= 0, table[pair], 0)
+
+        @jax.jit
+        def of(policy: Any) -> Any:
+            def loss(policy: Any) -> Any:
+                sums = preference_sums(settings, chunk=7, groups=groups)
+                total, count, metrics = sums(
+                    nnx.merge(graph, policy), arrays | {"pair": jnp.asarray(pair), "reference": reference}
+                )
+                return total / count, (count, metrics)
+
+            return jax.value_and_grad(loss, has_aux=True)(policy)
+
+        return of(policy)
+
+    (loss, (count, metrics)), slope = found(shared, np.array([[0, 1, 2], [3, -1, -1]]), 2)
+    (wanted, (pairs, other)), wanted_slope = found(apart, np.arange(4)[:, None], 4)
+    assert count == pairs == 4
+    assert float(loss) == pytest.approx(float(wanted), abs=1e-5)
+    for name, value in other.items():
+        np.testing.assert_allclose(metrics[name], value, atol=1e-4, rtol=1e-5, err_msg=name)  # sums over four pairs
+    for one, two in zip(jax.tree.leaves(slope), jax.tree.leaves(wanted_slope), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
+    assert sum(float(jnp.abs(x).max()) > 1e-3 for x in jax.tree.leaves(slope)) > 10
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +243,41 @@ def test_a_run_that_was_stopped_ends_the_same(learned: tuple[Path, Path, str], t
     table.unlink()  # a run that goes on has its own
     assert "going on from step" in (text := run(config, tmp_path / "run")) and "reference's" not in text
     assert losses(tmp_path / "run") == losses(whole) and same_weights(tmp_path / "run", whole)
+
+
+class Keeping(PairSource):
+    """Keeps the numbers of the pairs that it gave."""
+
+    given: list[np.ndarray] = []
+
+    def __next__(self) -> Item:
+        item = super().__next__()
+        self.given.append(item.arrays["pair"])
+        return item
+
+
+@pytest.mark.parametrize("length", [60, 96])
+def test_pairs_of_one_video_are_trained_in_one_tree(length: int, pairs: Path, tmp_path: Path) -> None:
+    """Three videos of four pairs each, at most three a tree; a row of 60 places holds fewer."""
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row["video"] = f"clip{number % 3}"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = pair_run.config(pairs, steps=5)
+    source = config["stages"][0]["source"] | {"pairs_a_tree": 3, "held_out": 0.0}
+    shapes = {"rows": 2, "length": length, "frames": 2, "groups": 2}
+    config |= {"stages": (config["stages"][0] | {"source": source, "batch": shapes},)}
+    Keeping.given = []
+    run(config, tmp_path / "run", Keeping)
+    found = losses(tmp_path / "run")
+    # The reference was computed of every pair alone: policy and reference are one model at first.
+    assert found[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
+    trees = [[int(number) for number in tree if number >= 0] for pair in Keeping.given for tree in pair]
+    assert all(len({number % 3 for number in tree}) == 1 for tree in trees)
+    assert max(map(len, trees)) == (3 if length == 96 else 2)
+    assert [row["tokens"] for row in found] == [(pair >= 0).sum() for pair in Keeping.given[:5]]
+    epoch = trees[: 6 if length == 96 else 9]  # trees of 3 and 1, or of 2, 1 and 1, of each video
+    assert sorted(number for tree in epoch for number in tree) == list(range(12))
 
 
 class Counting(PairSource):
@@ -268,7 +350,8 @@ def test_settings_that_cannot_work_are_told(pairs: Path, tmp_path: Path) -> None
     refused("odd or missing: \\['packed'\\]", source=source | {"packed": True})
     refused("give a share from 0 to below 1", source=source | {"held_out": 1.0})
     short = {"rows": 4, "length": 40, "frames": 4, "groups": 4}
-    refused("both answers .* take more than the 40 places", batch=short)
+    refused("takes .* places, a row has 40", DataError, batch=short)
+    refused("pairs_a_tree is 0; give 1 or more", source=source | {"pairs_a_tree": 0})
     refused("takes .* places, a row has 24", DataError, batch=short | {"length": 24})
     refused("serves objective 'preference', not 'sft'", objective="sft", preference=None)
     refused("source.path: no .*none.jsonl", source=source | {"path": str(tmp_path / "none.jsonl")})

@@ -101,19 +101,22 @@ def plan_records(
 def split_tree(record: Record, counts: Sequence[int], length: int) -> list[tuple[Record, int]]:
     """The record, or records of some of its questions each, with the places that each takes.
 
-    Questions stay in their order; each part takes as many as fit a row of `length` places, and at least one.
+    Questions stay in their order, and `record.together` of them in one part; each part takes as many as fit a row of
+    `length` places, and at least so many.
     """
     shared, *branches = counts
-    if shared + sum(branches) <= length or len(branches) < 2:
+    unit = record.together
+    if shared + sum(branches) <= length or len(branches) <= unit:
         return [(record, sum(counts))]
     ends, room = [], 0
-    for number, size in enumerate(branches):
+    for number in range(0, len(branches), unit):
+        size = sum(branches[number : number + unit])
         if number and size <= room:
             room -= size
-            ends[-1] = number + 1
+            ends[-1] = number + unit
         else:
             room = length - shared - size
-            ends.append(number + 1)
+            ends.append(number + unit)
     firsts = [0, *ends[:-1]]
     return [(rounds_of(record, a, b), shared + sum(branches[a:b])) for a, b in zip(firsts, ends, strict=True)]
 

@@ -9,7 +9,7 @@ before them, the video above all, stands once.
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ class PairRow:
     def record(self, media_root: str | Path) -> Record:
         """The pair as a record of two branches, for `turns="branches"`."""
         ref = MediaRef(_MEDIA[self.media[0]], str(Path(media_root) / self.media[1]))
-        return answers_record(self.id, [ref], self.prompt, (self.chosen, self.rejected), self.file, self.line - 1)
+        answers = (self.chosen, self.rejected)
+        return replace(answers_record(self.id, [ref], self.prompt, answers, self.file, self.line - 1), together=2)
 
     def as_row(self) -> dict[str, Any]:
         """The row as it is written."""
@@ -73,6 +74,26 @@ def answers_record(
     asked = [first, *[bare] * (len(answers) - 1)]
     turns = (turn for q, a in zip(asked, answers, strict=True) for turn in (Turn("user", q), Turn("assistant", a)))
     return Record(id=id, media=tuple(media), turns=tuple(turns), file=file, index=index)
+
+
+def one_tree(pairs: Sequence[Record]) -> Record:
+    """Pairs about the same media (`PairRow.record`) as one tree: branches 2p + 1 and 2p + 2 are the chosen and the
+    rejected answer of pair p.
+
+    Raises:
+        ValueError: pairs about different media.
+    """
+    first, *more = pairs
+    if any(pair.media != first.media for pair in more):
+        raise ValueError(f"a tree is about the same media, got {[pair.media for pair in pairs]}")
+    # The media stand before the first question.
+    later = [replace(t, text=TAG.sub("", t.text).strip()) if t.role == "user" else t for p in more for t in p.turns]
+    return replace(first, id=" ".join(pair.id for pair in pairs), turns=(*first.turns, *later))
+
+
+def pairs_of(tree: Record) -> int:
+    """The number of pairs of such a tree, whole or split."""
+    return len(tree.turns) // 4
 
 
 def read_pairs(path: str | Path) -> list[PairRow]:

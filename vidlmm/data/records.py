@@ -60,6 +60,7 @@ class Record:
     extra: every further field of the row (question type, time window, ...).
     part: the name of its part of a mixture, or "".
     time_text: the sentence about its videos' times; None is the system's.
+    together: questions that stay in one tree where a record is split: 2 of pairs of answers.
     """
 
     id: str
@@ -71,6 +72,7 @@ class Record:
     extra: dict[str, Any] = field(default_factory=dict)
     part: str = ""
     time_text: TimeText | None = None
+    together: int = 1
 
     @property
     def place(self) -> str:

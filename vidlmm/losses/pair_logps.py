@@ -17,7 +17,7 @@ class AnswerSums(NamedTuple):
 
     tokens: their number. The others: see `TokenLogps`.
     first: of logp over the tokens that have fewer than `shortest` before them; `shortest` is the number of tokens of
-        the shortest answer of the same tree.
+        the shortest answer that it is compared with.
     """
 
     tokens: Float[Array, "B S K"]
@@ -37,12 +37,14 @@ def answer_sums(
     *,
     segments: int,
     branches: int,
+    compared: int | None = None,
 ) -> AnswerSums:
     """The sums of each answer of a batch of trees.
 
     Args:
         scores: of each place, [B, L].
         segments: trees of a row. branches: answers of a tree.
+        compared: so many answers beside one another are compared: 2 of pairs; None is all of a tree.
     """
     # A masked product and no scatter, whose order of addition is not always the same.
     tree = segment[..., None] == jnp.arange(1, segments + 1)
@@ -53,7 +55,8 @@ def answer_sums(
         return jnp.einsum("bl,blsk->bsk", values, own, precision="highest")
 
     tokens = jnp.sum(own, axis=1)
-    shortest = jnp.min(tokens, axis=-1, keepdims=True)
+    beside = tokens.reshape(*tokens.shape[:2], -1, compared or branches)
+    shortest = jnp.broadcast_to(jnp.min(beside, axis=-1, keepdims=True), beside.shape).reshape(tokens.shape)
     before = jnp.cumsum(own, axis=1) - own
     first = jnp.einsum("bl,blsk->bsk", scores.logp, own * (before < shortest[:, None]), precision="highest")
     return AnswerSums(tokens, total(scores.logp), first, *map(total, scores[1:]))

@@ -15,7 +15,7 @@ from vidlmm.media.errors import MediaError
 from vidlmm.media.image import read_image
 from vidlmm.media.index import index_video
 from vidlmm.media.limits import Limits
-from vidlmm.media.open import codec_name, faults, open_media, open_video
+from vidlmm.media.open import Faults, codec_name, open_media, open_video
 from vidlmm.media.read import read_open
 from vidlmm.media.suffixes import IMAGE_SUFFIXES, SOUND_SUFFIXES
 
@@ -51,7 +51,7 @@ def _describe_sound(path: str, limits: Limits) -> str:
             raise MediaError(path, "no_audio", "there is no audio stream")
         stream = media.container.streams.audio[0]
         samples = 0
-        with faults(path, "short"):
+        with Faults(path, "short"):
             for frame in media.container.decode(stream):
                 media.deadline.check()
                 samples += frame.samples

@@ -1,7 +1,6 @@
 """Still pictures from files."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -21,7 +20,7 @@ def read_image(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) ->
     """
     name = os.fspath(path)
     location = regular_file(name)
-    if location.stat().st_size == 0:
+    if os.path.getsize(location) == 0:
         raise MediaError(name, "truncated", "the file is empty")
     try:
         return _decode(name, location, limits)
@@ -51,7 +50,7 @@ def picture_size(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) 
         raise MediaError(name, *_diagnose(error)) from error
 
 
-def _decode(name: str, location: Path, limits: Limits) -> UInt8[np.ndarray, "H W 3"]:
+def _decode(name: str, location: str, limits: Limits) -> UInt8[np.ndarray, "H W 3"]:
     with Image.open(location, formats=FORMATS) as image:
         _check_size(name, image.size, limits)
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

@@ -16,8 +16,9 @@ from jaxtyping import Bool, Float64, Int64
 
 from vidlmm.media.errors import MediaError
 from vidlmm.media.limits import DEFAULT_LIMITS, Limits
-from vidlmm.media.open import OpenVideo, codec_name, faults, open_video
+from vidlmm.media.open import Faults, OpenVideo, codec_name, open_video
 from vidlmm.media.orientation import shown_size, turn
+from vidlmm.media.outline import MATROSKA
 
 # stands for "no time given" in arrays of times
 NO_TIME = np.iinfo(np.int64).min
@@ -91,7 +92,7 @@ def probe(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> Vide
     with open_video(path, limits) as video:
         first: list[VideoFrame] = []
         timeline = index_video(video, lambda packet: first.extend(_first_frame(video.stream, packet)))
-        with faults(video.path, "not_media"):
+        with Faults(video.path, "not_media"):
             return _describe(video, timeline, first[0] if first else None)
 
 
@@ -119,9 +120,9 @@ def index_video(video: OpenVideo, look: Callable[[Packet], None] | None = None) 
 
     Raises MediaError: "no_video" without any frame, "not_media", "too_large", "timed_out".
     """
-    with faults(video.path, "not_media"):
+    with Faults(video.path, "not_media"):
         scan = _scan(video, look)
-        if scan.hidden.all():  # also where there are no packets at all
+        if not scan.shown.any():  # also where there are no packets at all
             raise MediaError(video.path, "no_video", "its video stream holds no frames")
         base = video.stream.time_base or Fraction(0)
         rate = float(video.stream.average_rate or 0)
@@ -138,10 +139,10 @@ class _Scan:
     def __init__(self, rows: list[tuple[int | None, int | None, int | None, bool, bool]]) -> None:
         pts, dts, length, keyframe, hidden = zip(*rows, strict=True) if rows else ((),) * 5
         self.pts = _stamps(pts)
-        self.dts = _stamps(dts)
+        self.dts = dts
         self.length = length
         self.keyframe = np.array(keyframe, bool)
-        self.hidden = np.array(hidden, bool)
+        self.shown = ~np.array(hidden, bool)
 
 
 def _stamps(values: Sequence[int | None]) -> Int64[np.ndarray, " p"]:
@@ -189,23 +190,26 @@ def _guesses_times(video: OpenVideo) -> bool:
     Matroska in its AVI mode (which alone has a FourCC), store none.
     """
     name, stream = video.container.format.name, video.stream
-    no_times = name == "avi" or (name == "matroska,webm" and stream.codec_tag.strip("\0") != "")
+    no_times = name == "avi" or (name == MATROSKA and stream.codec_tag.strip("\0") != "")
     return no_times and bool(stream.codec_context.has_b_frames)
 
 
 def _arrange(scan: _Scan, guessed: bool) -> Packets:
-    pts, keyframe, shown = scan.pts, scan.keyframe, ~scan.hidden
-    timed = bool((pts[shown] != NO_TIME).all()) and len(np.unique(pts[shown])) == int(shown.sum())
-    if guessed and (np.diff(pts) > 0).all():
+    pts, keyframe, shown = scan.pts, scan.keyframe, scan.shown
+    (stored,) = shown.nonzero()
+    order = stored[pts[stored].argsort(kind="stable")]
+    times = pts[order]  # NO_TIME is the least of all numbers
+    timed = times[0] != NO_TIME and bool((times[1:] > times[:-1]).all())
+    if guessed and (pts[1:] > pts[:-1]).all():
         timed = False  # the guess left them in storage order, which the decoder will not
     if not timed:
-        return Packets(pts, keyframe, shown, np.flatnonzero(shown), timed=False)
-    start = int(np.argmax(keyframe))
-    if keyframe[start]:
+        return Packets(pts, keyframe, shown, stored, timed=False)
+    start = int(keyframe.argmax())
+    if keyframe[start] and (start or times[0] < pts[0]):
         # Nothing before the first keyframe can be decoded, in storage or in presentation.
         shown = shown & (np.arange(len(pts)) >= start) & (pts >= pts[start])
-    stored = np.flatnonzero(shown)
-    return Packets(pts, keyframe, shown, stored[np.argsort(pts[stored], kind="stable")], timed=True)
+        order = order[shown[order]]
+    return Packets(pts, keyframe, shown, order, timed=True)
 
 
 def _times(packets: Packets, scan: _Scan, base: Fraction, rate: float) -> tuple[Float64[np.ndarray, " n"], float]:
@@ -213,12 +217,12 @@ def _times(packets: Packets, scan: _Scan, base: Fraction, rate: float) -> tuple[
     count = len(packets.order)
     stamps = packets.pts[packets.order]
     if not packets.timed:
-        stamps = np.sort(scan.dts[packets.order])
+        stamps = np.sort(_stamps(scan.dts)[packets.order])
     if base <= 0 or stamps[0] == NO_TIME or (count > 1 and stamps[0] == stamps[-1]):
         step = 1 / rate if 0 < rate <= _HIGHEST_RATE else 1.0
         return np.arange(count) * step, count * step
     times = (stamps - stamps[0]).astype(np.float64) * base.numerator / base.denominator
-    last = float((scan.length[int(packets.order[-1])] or 0) * base)
+    last = (scan.length[int(packets.order[-1])] or 0) * base.numerator / base.denominator
     if not last > 0:
         last = times[-1] / (count - 1) if count > 1 else (1 / rate if rate > 0 else 1.0)
     total = float(times[-1]) + last

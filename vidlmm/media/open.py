@@ -6,11 +6,8 @@ white lists, which every reader of the package goes through.
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import av.container
@@ -21,7 +18,7 @@ from av.video.stream import VideoStream
 
 from vidlmm.media.errors import Kind, MediaError
 from vidlmm.media.limits import DEFAULT_LIMITS, Deadline, Limits
-from vidlmm.media.truncation import truncation
+from vidlmm.media.outline import outline_of
 
 PROTOCOLS = "file"
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,flv,gif,asf,mpeg,ogg,wav,flac,mp3"
@@ -33,15 +30,23 @@ VIDEO_CODECS = frozenset(
 # Titles in another encoding are no reason to refuse a film. PyAV 19 has the option no more.
 _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
+Media = TypeVar("Media", bound="OpenMedia")
+
 
 @dataclass
 class OpenMedia:
-    """An open container with its limits. `path` is the caller's name for it."""
+    """An open container with its limits; `with` closes it. `path` is the caller's name for it."""
 
     path: str
     container: av.container.InputContainer
     limits: Limits
     deadline: Deadline
+
+    def __enter__(self: Media) -> Media:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
 
 
 @dataclass
@@ -58,19 +63,23 @@ class OpenVideo(OpenMedia):
         """Go back to the first packet with a fresh container; works where a format cannot seek."""
         self.container.close()
         self.kept = None
-        self.container = _open(self.path, self.limits)
+        self.container = _open(self.path, self.limits, self.deadline)
         self.stream = _best_video(self.path, self.container, self.limits)
 
 
-@contextmanager
-def faults(path: str, otherwise: Kind) -> Iterator[None]:
-    """Turn whatever PyAV raises into a MediaError, see `media_error`."""
-    try:
-        yield
-    except MediaError:
-        raise
-    except Exception as error:
-        raise media_error(path, error, otherwise) from error
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """`with Faults(path, otherwise):` turns whatever PyAV raises into a MediaError, see `media_error`."""
+
+    path: str
+    otherwise: Kind
+
+    def __enter__(self) -> None:
+        """Nothing has to be prepared."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, MediaError):
+            raise media_error(self.path, error, self.otherwise) from error
 
 
 def media_error(path: str, error: Exception, otherwise: Kind) -> MediaError:
@@ -95,59 +104,57 @@ def _words(error: Exception) -> str:
     return f"its data is damaged ({type(error).__name__})"
 
 
-@contextmanager
-def open_media(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> Iterator[OpenMedia]:
-    """Open a local media file behind the white lists; closes it on the way out.
+def open_media(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> OpenMedia:
+    """Open a local media file behind the white lists.
 
     Raises MediaError: "missing", "truncated", "not_media", "timed_out", "too_large".
     """
     name = os.fspath(path)
     deadline = Deadline(name, limits.seconds)
-    container = _open(name, limits)
-    try:
-        yield OpenMedia(name, container, limits, deadline)
-    finally:
-        container.close()
+    return OpenMedia(name, _open(name, limits, deadline), limits, deadline)
 
 
-@contextmanager
-def open_video(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> Iterator[OpenVideo]:
+def open_video(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> OpenVideo:
     """Open a local file for its video: the largest stream, and of several such the one FFmpeg prefers.
 
     Cover art is no video. All other streams are dropped where they are read.
 
     Raises MediaError: as `open_media`, and "no_video".
     """
-    with open_media(path, limits) as media:
+    media = open_media(path, limits)
+    try:
         stream = _best_video(media.path, media.container, limits)
-        video = OpenVideo(media.path, media.container, limits, media.deadline, stream)
-        try:
-            yield video
-        finally:
-            video.container.close()
+    except BaseException:
+        media.container.close()
+        raise
+    return OpenVideo(media.path, media.container, limits, media.deadline, stream)
 
 
-def _open(name: str, limits: Limits) -> av.container.InputContainer:
+def _open(name: str, limits: Limits, deadline: Deadline) -> av.container.InputContainer:
     location = regular_file(name)
-    with faults(name, "not_media"):
-        lost = truncation(location)
-    if lost is not None:
-        raise MediaError(name, "truncated", lost)
+    with Faults(name, "not_media"):
+        outline = outline_of(location)
+    if outline.lost is not None:
+        raise MediaError(name, "truncated", outline.lost)
     options = {
         "protocol_whitelist": PROTOCOLS,
         "format_whitelist": FORMATS,
         "max_pixels": str(limits.max_pixels),
     }
-    with faults(name, "not_media"):
-        # An absolute path is never taken for a protocol; titles in old encodings do no harm.
-        return av.open(str(location), options=options, timeout=limits.seconds, **_METADATA)
-
-
-def regular_file(name: str) -> Path:
-    """The absolute path, after refusing what would block or surprise: folders, pipes, devices."""
-    location = Path(os.path.abspath(name))
     try:
-        mode = location.stat().st_mode
+        with Faults(name, "not_media"):
+            # An absolute path is never taken for a protocol; titles in old encodings do no harm.
+            return av.open(location, format=outline.demuxer, options=options, timeout=limits.seconds, **_METADATA)
+    except MediaError:
+        deadline.check()  # a demuxer that is interrupted may call the data invalid
+        raise
+
+
+def regular_file(name: str) -> str:
+    """The absolute path, after refusing what would block or surprise: folders, pipes, devices."""
+    location = os.path.abspath(name)
+    try:
+        mode = os.stat(location).st_mode
     except (OSError, ValueError):
         raise MediaError(name, "missing", "there is no such file") from None
     if not stat.S_ISREG(mode):
@@ -168,12 +175,14 @@ def _best_video(path: str, container: av.container.InputContainer, limits: Limit
     allowed = [s for s in streams if codec_name(s) in VIDEO_CODECS]
     if not allowed:
         raise MediaError(path, "not_media", f"its video codec {codec_name(streams[0])!r} is not one that is read")
-    preferred = container.streams.best("video")
-    stream = max(allowed, key=lambda s: (s.width * s.height, s is preferred))
+    stream = allowed[0]
+    if len(allowed) > 1:
+        preferred = container.streams.best("video")
+        stream = max(allowed, key=lambda s: (s.width * s.height, s is preferred))
     if stream.width * stream.height > limits.max_pixels:
         size = f"{stream.width} x {stream.height}"
         raise MediaError(path, "too_large", f"frames of {size} pixels; at most {limits.max_pixels} pixels are read")
-    with faults(path, "not_media"):
+    with Faults(path, "not_media"):
         stream.codec_context.thread_count = limits.threads
         stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
         for other in container.streams:

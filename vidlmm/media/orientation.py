@@ -4,7 +4,6 @@ import struct
 from collections.abc import Mapping
 from typing import cast
 
-import numpy as np
 from av.sidedata.sidedata import SideData, Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
@@ -20,6 +19,8 @@ _TURNS = {
     (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
     (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
 }
+# What GIFs decode to is RGB already. Pillow drops the fourth byte, as swscale does.
+_PACKED = {"bgra": "BGRX"}
 _SIDEWAYS = (
     Image.Transpose.ROTATE_90,
     Image.Transpose.ROTATE_270,
@@ -64,10 +65,11 @@ class Converter:
         self._turns: list[Image.Transpose | None] = []
 
     def __call__(self, frame: VideoFrame) -> Image.Image:
-        rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
-        plane = rgb.planes[0]
-        stored = np.frombuffer(cast(memoryview, plane), np.uint8)
-        image = Image.frombuffer("RGB", (rgb.width, rgb.height), stored, "raw", "RGB", plane.line_size, 1)
+        layout = _PACKED.get(frame.format.name)
+        packed = frame if layout else self._reformatter.reformat(frame, format="rgb24", threads=1)
+        plane = packed.planes[0]
+        size, stored = (packed.width, packed.height), cast(memoryview, plane)
+        image = Image.frombytes("RGB", size, stored, "raw", layout or "RGB", plane.line_size, 1)
         if not self._turns:  # it belongs to the stream: the first frame tells for all
             self._turns.append(turn(frame))
         how = self._turns[0]

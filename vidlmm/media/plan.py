@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
 from vidlmm.media.index import Packets
 
@@ -15,7 +16,7 @@ from vidlmm.media.index import Packets
 RESTART = 4
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
     """Packets `start` to `stop`, both included, are decoded without a break.
 
@@ -29,27 +30,30 @@ class Run:
 
 def plan_runs(packets: Packets, wanted: Iterable[int]) -> list[Run]:
     """The shortest way to the frames `wanted` (numbers in presentation order) of a timed video."""
-    keys = np.flatnonzero(packets.keyframe & (packets.pts >= packets.pts[packets.order[0]]))
-    key_times = packets.pts[keys]
-    rising = bool(np.all(np.diff(key_times) > 0))
+    frames = sorted(set(wanted))
+    stored = packets.order[frames]
+    starts = _starts(packets, stored).tolist()
     runs: list[Run] = []
-    for frame in sorted(set(wanted)):
-        stored = int(packets.order[frame])
-        start = _start(packets, keys, key_times, stored) if rising else 0
-        target = {int(packets.pts[stored]): frame}
-        last = runs[-1] if runs else None
-        if last is not None and start <= last.stop + RESTART:
-            runs[-1] = Run(last.start, max(last.stop, stored), last.targets | target)
+    for frame, start, stop, time in zip(frames, starts, stored.tolist(), packets.pts[stored].tolist(), strict=True):
+        if runs and start <= runs[-1].stop + RESTART:
+            runs[-1].stop = max(runs[-1].stop, stop)
+            runs[-1].targets[time] = frame
         else:
-            runs.append(Run(start if start > RESTART else 0, stored, target))
+            runs.append(Run(start if start > RESTART else 0, stop, {time: frame}))
     return runs
 
 
-def _start(packets: Packets, keys: np.ndarray, key_times: np.ndarray, stored: int) -> int:
-    """The keyframe to start from: the last that is shown and stored no later than the frame itself.
+def _starts(packets: Packets, stored: Int64[np.ndarray, " w"]) -> Int64[np.ndarray, " w"]:
+    """The keyframe to start from for each packet: the last that is shown and stored no later than itself.
 
     A frame that is stored after a keyframe but shown before it (an open group of pictures) may need
     the group before.
     """
-    before = int(np.searchsorted(key_times, packets.pts[stored], side="right")) - 1
-    return int(keys[before]) if before >= 0 and keys[before] <= stored else 0
+    (keys,) = packets.keyframe.nonzero()
+    times = packets.pts[keys]
+    shown = times >= packets.pts[packets.order[0]]
+    keys, times = keys[shown], times[shown]
+    if not len(keys) or not (times[1:] > times[:-1]).all():
+        return np.zeros_like(stored)
+    before = times.searchsorted(packets.pts[stored], side="right") - 1
+    return np.where((before >= 0) & (keys[before] <= stored), keys[before], 0)

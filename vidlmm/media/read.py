@@ -25,13 +25,15 @@ from PIL import Image
 from vidlmm.media.errors import MediaError
 from vidlmm.media.index import Packets, VideoInfo, index_video
 from vidlmm.media.limits import DEFAULT_LIMITS, Limits
-from vidlmm.media.open import OpenVideo, codec_name, faults, open_video
+from vidlmm.media.open import Faults, OpenVideo, codec_name, open_video
 from vidlmm.media.orientation import Converter
 from vidlmm.media.plan import Run, plan_runs
 from vidlmm.media.walk import Walk
 
 Transform = Callable[[Image.Image], np.ndarray]
 Found = Iterator[tuple[int, VideoFrame]]
+
+_TOGETHER = 1 << 18  # pixels of decoded pictures that may wait to be transformed
 
 # Decoders that know from a frame's header that no other refers to it, and then drop it if told so for
 # this packet. (The AV1 decoder can only be told once for all.)
@@ -80,13 +82,31 @@ def read_open(
     convert = Converter()
     results: dict[int, np.ndarray] = {}
     for way in (_short_way, _whole_way) if packets.timed else (_counted_way,):
-        for number, frame in way(walk, wanted - results.keys()):
-            with faults(video.path, "short"):
-                image = convert(frame)
-            results[number] = np.asarray(image) if transform is None else transform(image)
+        for some in _together(_pictures(way(walk, wanted - results.keys()), convert, video.path)):
+            for number, image in some:
+                results[number] = np.asarray(image) if transform is None else transform(image)
         if len(results) == len(wanted):
             return [results[int(i)] for i in indices]
     raise MediaError(video.path, "short", f"decoded {len(results)} of {len(wanted)} frames")
+
+
+def _pictures(found: Found, convert: Converter, path: str) -> Iterator[tuple[int, Image.Image]]:
+    for number, frame in found:
+        with Faults(path, "short"):
+            image = convert(frame)
+        yield number, image
+
+
+def _together(pictures: Iterator[tuple[int, Image.Image]]) -> Iterator[list[tuple[int, Image.Image]]]:
+    """Small pictures several at a time: a decoder and a resize that take turns lose what the caches hold."""
+    some, pixels = [], 0
+    for number, image in pictures:
+        some.append((number, image))
+        pixels += image.width * image.height
+        if pixels >= _TOGETHER:
+            yield some
+            some, pixels = [], 0
+    yield some
 
 
 def _checked(indices: Sequence[int], count: int, video: OpenVideo) -> set[int]:

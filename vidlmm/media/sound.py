@@ -14,7 +14,7 @@ from jaxtyping import Float32, Float64, Int16
 from vidlmm.media.errors import MediaError
 from vidlmm.media.fbank import RATE
 from vidlmm.media.limits import Limits
-from vidlmm.media.open import OpenMedia, faults, open_media
+from vidlmm.media.open import Faults, OpenMedia, open_media
 from vidlmm.media.sampling import Window, tidy
 from vidlmm.media.waveforms import SECONDS, file_features, video_features
 
@@ -46,7 +46,7 @@ def waveform(path: str | os.PathLike[str], limits: Limits = _LIMITS) -> Float32[
         stream = best_audio(media)
         pieces: list[np.ndarray] = []
         count = 0
-        with faults(media.path, "not_media"):
+        with Faults(media.path, "not_media"):
             for piece in _mono(_frames(media, stream)):
                 pieces.append(piece)
                 count += len(piece)
@@ -71,7 +71,7 @@ def first_channel(
         pieces: list[np.ndarray] = []
         rates: set[int] = set()
         count = 0
-        with faults(media.path, "not_media"):
+        with Faults(media.path, "not_media"):
             for frame in _frames(media, stream):
                 pieces.append(_first_channel(frame))
                 rates.add(frame.sample_rate)

@@ -12,12 +12,13 @@ from av.packet import Packet
 from vidlmm.media.errors import MediaError
 from vidlmm.media.index import NO_TIME, Packets
 from vidlmm.media.open import OpenVideo, media_error
+from vidlmm.media.outline import ISO, MATROSKA
 
 # Skipping a packet costs some microseconds, a seek some hundred.
 SEEK_OVER = 100
 # Containers with an index of their keyframes. Others are searched for a time, land anywhere, and give the
 # packets after it other times than before; in those, packets are always skipped.
-_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi")
+_INDEXED = (ISO, MATROSKA, "avi")
 
 
 class Walk:

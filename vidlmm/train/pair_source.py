@@ -1,6 +1,7 @@
 """Pairs of answers as a source: batches to train on, the held-out ones, and all of them for the reference model."""
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -13,8 +14,7 @@ from jaxtyping import Float32
 from vidlmm.data.cache import FrameCache
 from vidlmm.data.order import hashed
 from vidlmm.data.pipeline import Pipeline
-from vidlmm.data.preference import PairRow, read_pairs
-from vidlmm.data.records import Record
+from vidlmm.data.preference import PairRow, one_tree, pairs_of, read_pairs
 from vidlmm.data.sample import Loader
 from vidlmm.data.shapes import Shapes
 from vidlmm.data.stream import Reading, Tolerance
@@ -23,17 +23,21 @@ from vidlmm.train.errors import RunError
 from vidlmm.train.reference_file import SUFFIX
 from vidlmm.train.sources import Item, SourceContext
 
-KEYS = ("kind", "path", "media_root", "held_out", "held_out_path", "reference")
+KEYS = ("kind", "path", "media_root", "held_out", "held_out_path", "pairs_a_tree", "reference")
+
+# The numbers of the pairs that a tree holds.
+Tree = tuple[int, ...]
 
 
 class PairSource:
-    """A file of pairs as a `Source` of objective "preference": a pair is a tree and has a row of its own.
+    """A file of pairs as a `Source` of objective "preference": a tree has a row of its own.
 
     The config's `source`: `path`, a .jsonl as `vidlmm.data.preference` reads it; `media_root` ("" is the file's own
     folder); what is measured and not trained on: `held_out`, a share of the videos, or `held_out_path`, a file of pairs
-    beside them; `reference`, the file of the reference's log-probabilities ("" stands beside the pairs).
+    beside them; `pairs_a_tree`, so many pairs about one medium share its places in a row while they are trained, as far
+    as they fit; `reference`, the file of the reference's log-probabilities ("" stands beside the pairs).
 
-    records: all pairs, those of `held_out_path` last; a pair's number is its place in them.
+    records: all pairs, each a tree of its own, those of `held_out_path` last; a pair's number is its place in them.
 
     Raises:
         RunError: settings that cannot be. DataError: a malformed file, with file and line.
@@ -52,6 +56,8 @@ class PairSource:
                 f"stage {stage.name!r}: source.held_out is {source['held_out']} and held_out_path "
                 f"{source['held_out_path']!r}; give a share from 0 to below 1, or a file, or neither"
             )
+        if not isinstance(source["pairs_a_tree"], int) or source["pairs_a_tree"] < 1:
+            raise RunError(f"stage {stage.name!r}: source.pairs_a_tree is {source['pairs_a_tree']}; give 1 or more")
         path = Path(source["path"])
         rows = read_pairs(path)
         self.file = Path(source["reference"]) if source["reference"] else path.with_name(path.name + SUFFIX)
@@ -62,13 +68,13 @@ class PairSource:
             beside = Path(source["held_out_path"])
             more = [row.record(source["media_root"] or beside.parent) for row in read_pairs(beside)]
             self.records, held = self.records + more, held + [True] * len(more)
-        self._trained = [number for number, out in enumerate(held) if not out]
+        trained = [number for number, out in enumerate(held) if not out]
         self._held = [number for number, out in enumerate(held) if out]
-        if not self._trained:
+        if not trained:
             raise RunError(f"stage {stage.name!r}: all {len(rows)} pairs of {path} are held out; nothing is left")
         self._loader = Loader(context.spec, cache=_cache(context))
         self._tokenizer = load_tokenizer(context.tokenizer)
-        self._pipeline = self._open(self._trained, epochs=None)
+        self._trees, self._pipeline = self._open(self._shared(trained, source["pairs_a_tree"]), epochs=None)
 
     @property
     def pairs(self) -> int:
@@ -85,7 +91,7 @@ class PairSource:
 
     def __next__(self) -> Item:
         batch = next(self._pipeline)
-        return self._item(batch, self._pipeline, self._trained)
+        return self._item(batch, self._pipeline, self._trees)
 
     def measured(self) -> Iterator[Item]:
         """The held-out pairs, each once, in the same shapes."""
@@ -121,9 +127,17 @@ class PairSource:
     def close(self) -> None:
         self._pipeline.close()
 
-    def _open(self, numbers: Sequence[int], epochs: int | None) -> Pipeline:
+    def _shared(self, numbers: Sequence[int], most: int) -> list[Tree]:
+        """Pairs about the same media by trees of at most so many, in the order in which the media first stand."""
+        by_media: dict[Any, list[int]] = {}
+        for number in numbers:
+            by_media.setdefault(self.records[number].media, []).append(number)
+        return [tuple(them[first : first + most]) for them in by_media.values() for first in range(0, len(them), most)]
+
+    def _open(self, trees: Sequence[Tree], epochs: int | None) -> tuple[list[Tree], Pipeline]:
+        """The batches of these trees, and the pairs of each of the pipeline's records: what is too long is split."""
         context, stage, settings = self._context, self._context.stage, self._context.settings
-        records = [self.records[number] for number in numbers]
+        records = [one_tree([self.records[number] for number in tree]) for tree in trees]
         pipeline = Pipeline(
             records,
             context.spec,
@@ -139,22 +153,22 @@ class PairSource:
             process=context.process,
             plans=context.plans,
         )
-        if len(pipeline.records) != len(records):
-            _refuse_long(records, pipeline.records, stage.length)
-        return pipeline
+        numbers = (number for tree in trees for number in tree)
+        return [tuple(itertools.islice(numbers, pairs_of(record))) for record in pipeline.records], pipeline
 
     def _once(self, numbers: Sequence[int], first: int, refer: bool = True) -> Iterator[Item]:
-        pipeline = self._open(numbers, epochs=1)
+        trees, pipeline = self._open([(number,) for number in numbers], epochs=1)
         with pipeline:
             pipeline.restore(pipeline.state() | {"batch": first})
             for batch in pipeline:
-                yield self._item(batch, pipeline, numbers, refer)
+                yield self._item(batch, pipeline, trees, refer)
 
-    def _item(self, batch: Any, pipeline: Pipeline, numbers: Sequence[int], refer: bool = True) -> Item:
+    def _item(self, batch: Any, pipeline: Pipeline, trees: Sequence[Tree], refer: bool = True) -> Item:
         arrays = batch.arrays()
-        pair = np.full((len(batch.segment), 1), -1, np.int32)
-        # Rows behind a run's end hold no pair.
-        pair[batch.segment.max(axis=1) > 0, 0] = [numbers[index] for index in pipeline.shown]
+        pair = np.full((len(batch.segment), max(map(len, trees))), -1, np.int32)
+        # Rows behind a run's end hold no tree.
+        for row, index in zip(np.flatnonzero(batch.segment.max(axis=1) > 0), pipeline.shown, strict=True):
+            pair[row, : len(trees[index])] = trees[index]
         there = pair >= 0
         reference = np.zeros((*pair.shape, 2, 2), np.float32)
         if refer and self._settings.needs_reference:
@@ -181,16 +195,6 @@ def held_out(row: PairRow, share: float) -> bool:
 
 def _cache(context: SourceContext) -> FrameCache | None:
     return FrameCache(context.settings["cache"]) if context.settings["cache"] else None
-
-
-def _refuse_long(records: Sequence[Record], split: Sequence[Record], length: int) -> None:
-    """Two answers that do not fit one row would not be compared."""
-    for record, found in zip(records, split, strict=False):
-        if len(record.turns) != len(found.turns):
-            raise RunError(
-                f"{record.place}: both answers with what stands before them take more than the {length} places of a "
-                "row; use a longer row (batch.length) or fewer frames"
-            )
 
 
 def _seen(path: str) -> tuple[str, int]:

@@ -90,7 +90,7 @@ def _computed(
 
 
 def _program(job: Job, index: int) -> Callable[[Params, Any], tuple[jax.Array, jax.Array]]:
-    """(parameters, batch) -> `Reference.values` of the batch's pairs [B, S, 2, 2], and their numbers [B, S]."""
+    """(parameters, batch) -> `Reference.values` of the batch's pairs [B, 1, 2, 2], and their numbers [B, 1]."""
     stage, chunk = job.stages[index], job.settings["loss_chunk"]
     held = skeleton(lambda: VideoLM(job.spec, rngs=Blank(), dtype=job.compute, param_dtype=job.dtype, remat="none"))
     rules = Rules(job.mesh, stage.groups) if job.mesh.size > 1 else None
@@ -98,10 +98,7 @@ def _program(job: Job, index: int) -> Callable[[Params, Any], tuple[jax.Array, j
     @partial(jax.jit, out_shardings=replicated(job.mesh))
     def run(params: Params, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         with placed(rules):
-            segments = arrays["pair"].shape[1]
-            sums = tree_sums(
-                held.model(params), arrays, segments=segments, branches=2, chunk=chunk, groups=stage.groups
-            )
+            sums = tree_sums(held.model(params), arrays, segments=1, branches=2, chunk=chunk, groups=stage.groups)
         return jnp.stack([sums.logp, sums.first], axis=-1).astype(jnp.float32), arrays["pair"]
 
     return run

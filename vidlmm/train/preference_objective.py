@@ -1,4 +1,6 @@
-"""The loss of a batch of pairs: two answers are branches of one tree, and the reference's numbers come with them."""
+"""The loss of a batch of pairs: the answers of a row's pairs are branches of one tree, and the reference's numbers come
+with them.
+"""
 
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -21,9 +23,10 @@ from vidlmm.train.token_scores import token_scores
 Arrays = Mapping[str, jax.Array]
 Sums = tuple[Float[Array, ""], Float[Array, ""], dict[str, Float[Array, "..."]]]
 
-# Beside the arrays of a batch of rows. pair: int32[B, S], the number of the pair in segment s + 1 of a row, -1 where
-# there is none. reference: float32[B, S, 2, 2], of the chosen and the rejected answer `logp` and `first` of the
-# reference model (`vidlmm.losses.AnswerSums`); 0 where the loss needs none.
+# Beside the arrays of a batch of rows of one tree each. pair: int32[B, P], the number of the pair whose chosen answer
+# is branch 2p + 1 of the row's tree and whose rejected one is branch 2p + 2, -1 where there is none. reference:
+# float32[B, P, 2, 2], of both answers `logp` and `first` of the reference model (`vidlmm.losses.AnswerSums`); 0 where
+# the loss needs none.
 PAIR_ARRAYS = ("pair", "reference")
 
 
@@ -35,8 +38,11 @@ def preference_sums(settings: Preference, *, chunk: int, groups: int = 1) -> Cal
 
     def sums(model: Any, arrays: Arrays) -> Sums:
         reference = arrays["reference"]
-        found = tree_sums(model, arrays, segments=reference.shape[1], branches=2, chunk=chunk, groups=groups)
+        answers = 2 * reference.shape[1]
+        found = tree_sums(model, arrays, segments=1, branches=answers, compared=2, chunk=chunk, groups=groups)
         flat = AnswerSums(*(x.reshape(-1, 2) for x in found))
+        # What a tree's prefix scores belongs to no pair that the tree does not hold.
+        flat = flat._replace(tokens=jnp.where(arrays["pair"].reshape(-1, 1) >= 0, flat.tokens, 0))
         logp, first = (reference[..., k].reshape(-1, 2) for k in (0, 1))
         pairs = make_pairs(flat, logp, first, settings)
         metrics = preference_metrics(flat, pairs, settings)
@@ -47,9 +53,20 @@ def preference_sums(settings: Preference, *, chunk: int, groups: int = 1) -> Cal
     return sums
 
 
-def tree_sums(model: Any, arrays: Arrays, *, segments: int, branches: int, chunk: int, groups: int = 1) -> AnswerSums:
-    """The log-probability of each answer of a batch of trees and what goes with it, [B, S, K] each."""
+def tree_sums(
+    model: Any,
+    arrays: Arrays,
+    *,
+    segments: int,
+    branches: int,
+    chunk: int,
+    groups: int = 1,
+    compared: int | None = None,
+) -> AnswerSums:
+    """The log-probability of each answer of a batch of trees and what goes with it, [B, S, K] each (`answer_sums`)."""
     hidden = model.hidden(SimpleNamespace(**arrays), None, groups)
     scored = arrays["weight"] > 0
     scores = token_scores(hidden, model.head_matrix(), arrays["target"], scored, chunk)
-    return answer_sums(scores, scored, arrays["segment"], arrays["branch"], segments=segments, branches=branches)
+    return answer_sums(
+        scores, scored, arrays["segment"], arrays["branch"], segments=segments, branches=branches, compared=compared
+    )

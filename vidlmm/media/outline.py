@@ -1,4 +1,4 @@
-"""Is the file as long as its own container says? Read from the outermost structure alone.
+"""Which container is it, and is the file as long as the container says? Read from the outermost structure alone.
 
 A half-downloaded video often opens and plays up to the cut. Training on it would ask questions about
 a scene that is not there, so it is refused. ISO (mp4, mov) files are a row of boxes, RIFF (avi, wav)
@@ -6,33 +6,46 @@ and Matroska files one element around everything; all of them announce their len
 """
 
 import os
-from pathlib import Path
-from typing import BinaryIO
+from dataclasses import dataclass
+from io import FileIO
 
+ISO, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 _MAX_BOXES = 1_000_000
 _MATROSKA = b"\x1a\x45\xdf\xa3"
+_GIF = b"GIF8"
 _SEGMENT = 0x18538067
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"styp", b"free", b"skip", b"wide")
 
 
-def truncation(path: Path) -> str | None:
-    """One line about what is missing at the end of the file, or None where nothing is known to be.
+@dataclass(frozen=True)
+class Outline:
+    """What the outermost structure of a file tells.
 
-    Only ISO, RIFF and Matroska files tell their length; for all others the answer is None.
+    demuxer: FFmpeg's name of the container, where the first bytes leave no doubt; None leaves it to FFmpeg,
+        which asks some hundred demuxers.
+    lost: one line about what is missing at the end, None where nothing is known to be. Only ISO, RIFF and Matroska
+        files tell their length.
     """
-    size = path.stat().st_size
-    if size == 0:
-        return "the file is empty"
-    with path.open("rb") as file:
+
+    demuxer: str | None = None
+    lost: str | None = None
+
+
+def outline_of(path: str) -> Outline:
+    """Read what the file begins with, and where an ISO file's boxes end."""
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            return Outline(lost="the file is empty")
         head = file.read(12)
         file.seek(0)
         if head[4:8] in _FIRST_BOXES:
-            return _iso(file, size)
+            return Outline(ISO if head[4:8] == b"ftyp" else None, _iso(file, size))
         if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"WAVE"):
-            return _riff(8 + int.from_bytes(head[4:8], "little"), size)
+            return Outline(None, _riff(8 + int.from_bytes(head[4:8], "little"), size))
         if head[:4] == _MATROSKA:
-            return _matroska(file, size)
-    return None
+            return Outline(MATROSKA, _matroska(file, size))
+    return Outline("gif" if head[:4] == _GIF else None)
 
 
 def _compare(declared: int, size: int) -> str | None:
@@ -44,7 +57,7 @@ def _riff(declared: int, size: int) -> str | None:
     return _compare(declared, size) if declared < 0xFFFFFFFF else None
 
 
-def _iso(file: BinaryIO, size: int) -> str | None:
+def _iso(file: FileIO, size: int) -> str | None:
     """Walk the top-level boxes: those with samples or their index have to end inside the file."""
     position, indexed = 0, False
     for _ in range(_MAX_BOXES):
@@ -66,7 +79,7 @@ def _iso(file: BinaryIO, size: int) -> str | None:
     return None if indexed else "there is no index (no 'moov' box): the end of the file is missing"
 
 
-def _matroska(file: BinaryIO, size: int) -> str | None:
+def _matroska(file: FileIO, size: int) -> str | None:
     """The segment follows the EBML header; its length field is all ones where it is unknown."""
     _element_id(file)
     header = _element_length(file)
@@ -79,14 +92,14 @@ def _matroska(file: BinaryIO, size: int) -> str | None:
     return None if length is None else _compare(file.tell() + length, size)
 
 
-def _element_id(file: BinaryIO) -> int | None:
+def _element_id(file: FileIO) -> int | None:
     first = file.read(1)
     if not first or not first[0]:
         return None
     return int.from_bytes(first + file.read(8 - first[0].bit_length()), "big")
 
 
-def _element_length(file: BinaryIO) -> int | None:
+def _element_length(file: FileIO) -> int | None:
     first = file.read(1)
     if not first or not first[0]:
         return None
