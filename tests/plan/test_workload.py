@@ -108,6 +108,7 @@ def test_a_stage_on_pairs_has_their_numbers_and_the_references() -> None:
     for config in ("hound_dpo", "quickstart_dpo"):
         work = planned(config, 8)
         arrays = batch_arrays(work)
-        assert arrays["pair"].shape == (work.stage.rows, 1)
-        assert arrays["reference"].shape == (work.stage.rows, 1, 2, 2)
+        pairs = (work.stage.rows, work.stage.source_dict["pairs_a_tree"])
+        assert arrays["pair"].shape == pairs
+        assert arrays["reference"].shape == (*pairs, 2, 2)
         assert arrays["frames"].shape[0] == work.stage.frames

@@ -194,8 +194,9 @@ def batch_arrays(work: Workload) -> dict[str, jax.ShapeDtypeStruct]:
         del arrays["frames"]
         arrays["words"] = jax.ShapeDtypeStruct((stage.frames * cells, _WORDS), int32)
     if stage.objective == "preference":
-        # A row is a tree of one pair (`vidlmm.train.preference_objective`).
-        arrays |= _structs({"pair": ((stage.rows, 1), int32), "reference": ((stage.rows, 1, 2, 2), np.float32)})
+        # A row is a tree of so many pairs at the most (`vidlmm.train.preference_objective`).
+        pairs = (stage.rows, stage.source_dict["pairs_a_tree"])
+        arrays |= _structs({"pair": (pairs, int32), "reference": ((*pairs, 2, 2), np.float32)})
     return arrays
 
 
