@@ -10,6 +10,6 @@ __all__ = ["attention_turns", "products"]
 
 
 def attention_turns(segment: np.ndarray, branch: np.ndarray) -> int:
-    """Pairs of chunks that the attention of these rows goes through."""
+    """Pairs of chunks that the attention of these rows goes through on a CPU."""
     ids = attention.sight(jax.numpy.asarray(segment), jax.numpy.asarray(branch))
-    return int(attention.chunk_pairs(ids, ids))
+    return int(attention.chunk_pairs(ids, ids, "cpu"))

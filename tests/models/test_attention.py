@@ -59,7 +59,8 @@ def far(ours, theirs) -> float:
 
 @pytest.mark.parametrize(("length", "chunk"), [(50, 512), (600, 512), (600, 64)])
 def test_values_and_gradients_are_those_of_the_plain_form(length: int, chunk: int, monkeypatch):
-    monkeypatch.setattr(attention, "CHUNK", chunk)
+    """The chunks of a CPU are the small ones; with larger ones it does what other devices do."""
+    monkeypatch.setattr(attention, "CPU_CHUNK", chunk)
     q, k, v, who = rows(length)
     assert far(*both(q, k, v, who, who)) < 2e-6
 
@@ -87,7 +88,7 @@ def test_bfloat16_is_rounded_once_at_the_end(monkeypatch):
     wide = [x.astype(jnp.float32) for x in (q, k, v)]
     theirs = both(*wide, who, who)[1]
     for chunk in (512, 64):
-        monkeypatch.setattr(attention, "CHUNK", chunk)
+        monkeypatch.setattr(attention, "CPU_CHUNK", chunk)
         ours = both(q, k, v, who, who)[0]
         assert all(x.dtype == jnp.bfloat16 for x in ours)
         assert far([x.astype(jnp.float32) for x in ours], theirs) < 2e-2
@@ -111,17 +112,23 @@ def test_a_branch_sees_the_prefix_and_itself_only():
     assert drawing == ["x.....", "xx....", "xxx...", "xxxx..", "xx..x.", "......"]
 
 
-def test_pairs_of_chunks_that_do_not_see_each_other_are_left_out(monkeypatch):
+def test_pairs_of_chunks_that_do_not_see_each_other_are_left_out():
     """A row of a tree (prefix of two chunks, three branches of one), another segment and padding, one chunk each."""
-    monkeypatch.setattr(attention, "CHUNK", 64)
     segment = np.repeat([1, 1, 1, 1, 1, 2, 0], 64)[None]
     branch = np.repeat([0, 0, 1, 2, 3, 0, 0], 64)[None]
-    chunks = attention._ids_in_chunks(sight(jnp.asarray(segment), jnp.asarray(branch)))
+    chunks = attention._ids_in_chunks(sight(jnp.asarray(segment), jnp.asarray(branch)), 64)
     pairs = attention._pairs(chunks, chunks)
     met = {(int(i), int(j)) for i, j in zip(pairs.query[: pairs.count], pairs.key[: pairs.count], strict=True)}
     prefix = {(0, 0), (1, 0), (1, 1)}
     branches = {(i, j) for i in (2, 3, 4) for j in (0, 1, i)}
     assert met == prefix | branches | {(5, 5)}
+
+
+def test_a_row_is_cut_finer_on_a_cpu():
+    who = sight(jnp.ones((1, 1024), jnp.int32), jnp.zeros((1, 1024), jnp.int32))
+    chunks = {"cpu": 1024 // 64, "tpu": 1024 // 128}
+    for platform, count in chunks.items():
+        assert attention.chunk_pairs(who, who, platform) == count * (count + 1) // 2
 
 
 def test_a_long_rows_program_holds_no_square(monkeypatch):

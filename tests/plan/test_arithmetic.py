@@ -99,7 +99,7 @@ def test_the_traced_step_multiplies_as_much(trainable: tuple[str, ...]) -> None:
     tree = program.abstract()
     arrays, rates = batch_arrays(planned), jax.ShapeDtypeStruct((1,), jnp.float32)
     traced = jax.make_jaxpr(program.step())(tree["state"], tree["frozen"], arrays, rates)
-    loops = loops_of(planned)
+    loops = loops_of(planned, "cpu")
     assert (loops.pairs, loops.chunks) == (1, 1)
     arithmetic = sum(part.total for part in parts(TINY, one).values())
     # What the program does beyond it: whole chunks in the place of the causal half (20 x 20 for 210 pairs), scores of
@@ -113,6 +113,13 @@ def test_the_traced_step_multiplies_as_much(trainable: tuple[str, ...]) -> None:
     if trainable == EVERYTHING:
         extra += tower  # forms the tower's values again, too, which the compiler leaves away
     assert products(traced, 1) == pytest.approx(arithmetic + extra, rel=1e-9)
+
+
+def test_of_a_choice_by_platform_the_cpus_counts() -> None:
+    def chosen(x: jax.Array) -> jax.Array:
+        return jax.lax.platform_dependent(x, cpu=lambda x: x @ x @ x, default=lambda x: x @ x)
+
+    assert products(jax.make_jaxpr(chosen)(jnp.ones((4, 4))), 1) == 2 * 2 * 4**3
 
 
 def test_llava_video_7b_costs_what_its_size_says() -> None:

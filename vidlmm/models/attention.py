@@ -11,6 +11,8 @@ pass forms the weights again from the scores and the log of their sum, which bel
 et al., FlashAttention, section 3.1).
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,10 +20,12 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-# Positions of a chunk: a multiple of BLOCK that cuts a row into at most CHUNKS parts, but never more than CHUNK.
+# Positions of a chunk: a multiple of BLOCK that cuts a row into at most CHUNKS parts, but never more than CHUNK. On a
+# CPU they are few: a pair's scores stay in the cache, and fewer of them are hidden.
 BLOCK = 64
 CHUNKS = 8
 CHUNK = 512
+CPU_CHUNK = 64
 # What the loop over pairs of chunks is called in compiled programs, which do not tell how often it turns.
 PAIRS = "chunk_pairs"
 # What a layer's recomputation policy may keep.
@@ -95,8 +99,31 @@ def attend_rows(
 
 
 def _forward(q: Array, k: Array, v: Array, queries: Ids, keys: Ids) -> tuple[Array, tuple]:
-    q_ids, k_ids = _ids_in_chunks(queries), _ids_in_chunks(keys)
-    rows, ks, vs = _in_chunks(q * q.shape[-1] ** -0.5, 3), _in_chunks(k, 2), _in_chunks(v, 2)
+    out, log_sum = _by_platform(_values, q, k, v, queries, keys)
+    out, log_sum = checkpoint_name(out, SAVED), checkpoint_name(log_sum, SAVED)
+    return out, (q, k, v, queries, keys, out, log_sum)
+
+
+def _backward(saved: tuple, d_out: Array) -> tuple[Array, Array, Array, None, None]:
+    q, k, v, queries, keys, out, log_sum = saved
+    return *_by_platform(_gradients, q, k, v, queries, keys, out, log_sum, d_out), None, None
+
+
+attend_rows.defvjp(_forward, _backward)
+
+
+def _by_platform(run: Callable[..., Any], *given: Any) -> Any:
+    """`run` with the largest chunk of the platform that the program is compiled for."""
+    q, k = given[:2]
+    if all(_cut(length, CPU_CHUNK) == _cut(length, CHUNK) for length in (q.shape[3], k.shape[2])):
+        return run(CHUNK, *given)
+    return jax.lax.platform_dependent(*given, cpu=partial(run, CPU_CHUNK), default=partial(run, CHUNK))
+
+
+def _values(most: int, q: Array, k: Array, v: Array, queries: Ids, keys: Ids) -> tuple[Array, Array]:
+    """The outputs, and of each query the log of its weights' sum."""
+    q_ids, k_ids = _ids_in_chunks(queries, most), _ids_in_chunks(keys, most)
+    rows, ks, vs = _in_chunks(q * q.shape[-1] ** -0.5, 3, most), _in_chunks(k, 2, most), _in_chunks(v, 2, most)
     kind = _kind(q)
     pairs = _pairs(q_ids, k_ids)
 
@@ -125,19 +152,18 @@ def _forward(q: Array, k: Array, v: Array, queries: Ids, keys: Ids) -> tuple[Arr
         out, top, total = jax.lax.fori_loop(0, pairs.count, one, start)
     total = jnp.maximum(total, 1e-30)
     length = q.shape[3]
-    out = checkpoint_name(_joined(out / total[..., None], 3, length).astype(q.dtype), SAVED)
-    log_sum = checkpoint_name(_joined(top + jnp.log(total), 3, length), SAVED)
-    return out, (q, k, v, queries, keys, out, log_sum)
+    return _joined(out / total[..., None], 3, length).astype(q.dtype), _joined(top + jnp.log(total), 3, length)
 
 
-def _backward(saved: tuple, d_out: Array) -> tuple[Array, Array, Array, None, None]:
-    q, k, v, queries, keys, out, log_sum = saved
-    q_ids, k_ids = _ids_in_chunks(queries), _ids_in_chunks(keys)
+def _gradients(
+    most: int, q: Array, k: Array, v: Array, queries: Ids, keys: Ids, out: Array, log_sum: Array, d_out: Array
+) -> tuple[Array, Array, Array]:
+    q_ids, k_ids = _ids_in_chunks(queries, most), _ids_in_chunks(keys, most)
     scale, kind = q.shape[-1] ** -0.5, _kind(q)
     # The sum over keys of weight * d_weight, which the softmax's derivative subtracts.
     inner = jnp.sum(d_out.astype(kind) * out.astype(kind), axis=-1)
-    rows, pulls, log_sums, inners = (_in_chunks(x, 3) for x in (q * scale, d_out, log_sum, inner))
-    ks, vs = _in_chunks(k, 2), _in_chunks(v, 2)
+    rows, pulls, log_sums, inners = (_in_chunks(x, 3, most) for x in (q * scale, d_out, log_sum, inner))
+    ks, vs = _in_chunks(k, 2, most), _in_chunks(v, 2, most)
     pairs = _pairs(q_ids, k_ids)
 
     def one(number: Array, sums: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
@@ -157,15 +183,16 @@ def _backward(saved: tuple, d_out: Array) -> tuple[Array, Array, Array, None, No
     with jax.named_scope(PAIRS):
         d_q, d_k, d_v = jax.lax.fori_loop(0, pairs.count, one, start)
     d_q = (_joined(d_q, 3, q.shape[3]) * scale).astype(q.dtype)
-    return d_q, _joined(d_k, 2, k.shape[2]).astype(k.dtype), _joined(d_v, 2, v.shape[2]).astype(v.dtype), None, None
+    return d_q, _joined(d_k, 2, k.shape[2]).astype(k.dtype), _joined(d_v, 2, v.shape[2]).astype(v.dtype)
 
 
-attend_rows.defvjp(_forward, _backward)
+def chunk_pairs(queries: Ids, keys: Ids, platform: str) -> Int[Array, ""]:
+    """How many pairs of chunks `attend_rows` goes through for these positions: what it costs, in its own unit.
 
-
-def chunk_pairs(queries: Ids, keys: Ids) -> Int[Array, ""]:
-    """How many pairs of chunks `attend_rows` goes through for these positions: what it costs, in its own unit."""
-    return _pairs(_ids_in_chunks(queries), _ids_in_chunks(keys)).count
+    platform: "cpu", or another, as JAX names it.
+    """
+    most = CPU_CHUNK if platform == "cpu" else CHUNK
+    return _pairs(_ids_in_chunks(queries, most), _ids_in_chunks(keys, most)).count
 
 
 # A chunk of a row: its number, and that of the row.
@@ -232,15 +259,15 @@ def _keys_by_rows(weights: Float[Array, "B K G Q S"], x: Float[Array, "B K G Q d
     return jnp.einsum("bkqs,bkqd->bksd", rows, x, preferred_element_type=_kind(x))
 
 
-def _cut(length: int) -> tuple[int, int]:
+def _cut(length: int, most: int) -> tuple[int, int]:
     """Number and size of the chunks of a row."""
-    size = min(BLOCK * -(-length // (BLOCK * CHUNKS)), CHUNK)
+    size = min(BLOCK * -(-length // (BLOCK * CHUNKS)), most)
     return (1, length) if length <= size else (-(-length // size), size)
 
 
-def _in_chunks(x: Shaped[Array, "..."], axis: int) -> Shaped[Array, "..."]:
+def _in_chunks(x: Shaped[Array, "..."], axis: int, most: int) -> Shaped[Array, "..."]:
     """The axis of positions cut into chunks, [n, ..., C, ...]; the last chunk is filled up with zeros."""
-    count, size = _cut(x.shape[axis])
+    count, size = _cut(x.shape[axis], most)
     filled = jnp.pad(x, [(0, count * size - x.shape[axis] if i == axis else 0) for i in range(x.ndim)])
     return jnp.moveaxis(filled.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :]), axis, 0)
 
@@ -252,8 +279,8 @@ def _joined(x: Float[Array, "..."], axis: int, length: int) -> Float[Array, "...
     return jax.lax.slice_in_dim(whole, 0, length, axis=axis)
 
 
-def _ids_in_chunks(ids: Ids) -> Ids:
-    return Ids(*(_in_chunks(x, 1) for x in ids))
+def _ids_in_chunks(ids: Ids, most: int) -> Ids:
+    return Ids(*(_in_chunks(x, 1, most) for x in ids))
 
 
 def _own(x: Shaped[Array, "n B ..."], chunk: _Chunk) -> Shaped[Array, "1 ..."]:

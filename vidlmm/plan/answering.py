@@ -45,10 +45,11 @@ class Setting:
     @property
     def named(self) -> dict[str, tuple[str, int, Loops]]:
         """Program by what it does: its name, how often a clip runs it, and its loops."""
-        found = {"read the prompt": (READ, 1, prompt_loops(self.length))}
+        platform = self.mesh.devices.flat[0].platform
+        found = {"read the prompt": (READ, 1, prompt_loops(self.length, platform))}
         if self.frames:
             pieces = -(-self.frames // PIECES[-1])
-            found = {f"encode {self.frames} frames": (ENCODE, pieces, prompt_loops(1)), **found}
+            found = {f"encode {self.frames} frames": (ENCODE, pieces, prompt_loops(1, platform)), **found}
         return found | {"write a token in each slot": (WRITE, 1, Loops(1, 1))}
 
 

@@ -2,8 +2,8 @@
 
 XLA's own count takes the body of a loop once. This one walks the traced program: a scan counts as often as it is long,
 a loop whose length is decided while it runs (the pairs of chunks of the attention of rows) as often as the caller says.
-Of branches the one that multiplies most counts: a chunk of tokens of which some are scored.
-With `loops=False` every body counts once, which is what XLA's count can be compared with.
+With `loops=False` every body counts once, which is what XLA's count can be compared with. Of what each platform does in
+its own way a CPU's counts, of other branches the one that multiplies most (a chunk of tokens of which some are scored).
 """
 
 import math
@@ -34,6 +34,9 @@ def _of(equation: Any, turns: int, loops: bool) -> float:
         return products(given["jaxpr"], turns, loops=loops) * (given["length"] if loops else 1)
     if name == "while":
         return products(given["body_jaxpr"], turns, loops=loops) * (turns if loops else 1)
+    if name == "cond" and given.get("branches_platforms"):
+        own = next(n for n, names in enumerate(given["branches_platforms"]) if names is None or "cpu" in names)
+        return products(given["branches"][own], turns, loops=loops)
     if name == "cond":
         return max(products(branch, turns, loops=loops) for branch in given["branches"])
     inside = [value for value in given.values() if hasattr(value, "eqns") or hasattr(value, "jaxpr")]

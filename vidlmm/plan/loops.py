@@ -38,22 +38,22 @@ class Loops:
         return found
 
 
-def loops_of(work: Workload) -> Loops:
-    """The loops of a train step whose rows are full."""
+def loops_of(work: Workload, platform: str) -> Loops:
+    """The loops of a train step whose rows are full, on devices of a platform."""
     stage, mesh = work.stage, work.mesh
     rows = stage.rows // int(np.prod([mesh[axis] for axis in BATCH]))
     # Devices that hold parts of the vocabulary share the tokens of their rows.
     scored = rows * work.trained_places / mesh["context"] / mesh["tensor"]
     chunks = math.ceil(scored / work.settings["loss_chunk"])
-    return Loops(_pairs(stage.length, work.samples, mesh["context"]), _pieces(work, rows), chunks)
+    return Loops(_pairs(stage.length, work.samples, mesh["context"], platform), _pieces(work, rows), chunks)
 
 
-def prompt_loops(length: int) -> Loops:
+def prompt_loops(length: int, platform: str) -> Loops:
     """The loops of reading one prompt."""
-    return Loops(_pairs(length, 1, 1), 1)
+    return Loops(_pairs(length, 1, 1, platform), 1)
 
 
-def _pairs(length: int, samples: int, parts: int) -> int:
+def _pairs(length: int, samples: int, parts: int, platform: str) -> int:
     """Pairs of chunks of a row of equal samples; the last of `parts` equal parts has the most."""
     with jax.default_device(jax.devices("cpu")[0]):
         place = np.arange(length, dtype=np.int32)[None]
@@ -61,7 +61,7 @@ def _pairs(length: int, samples: int, parts: int) -> int:
         keys = Ids(*(jax.numpy.asarray(x) for x in (place, segment, np.zeros_like(place))))
         size = length // parts
         cuts = [slice(part * size, (part + 1) * size) for part in range(parts)]
-        return max(int(chunk_pairs(Ids(*(x[:, cut] for x in keys)), keys)) for cut in cuts)
+        return max(int(chunk_pairs(Ids(*(x[:, cut] for x in keys)), keys, platform)) for cut in cuts)
 
 
 def _pieces(work: Workload, rows: int) -> int:

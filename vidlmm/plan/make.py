@@ -46,7 +46,7 @@ def make_plan(work: Workload, target: Target, cache: Cache, say: Say, samples: i
     Raises:
         PlanError: what a run would raise as well, in its words.
     """
-    loops, versions = loops_of(work), versions_of(target)
+    loops, versions = loops_of(work, target.devices[0].platform), versions_of(target)
 
     def find(traced: Traced) -> dict[str, Any] | None:
         return cache.find(cache.key(traced.text, target.name, versions, repr(loops)))
