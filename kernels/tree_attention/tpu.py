@@ -1,0 +1,226 @@
+"""Pallas for TPU: attention of rows whose scores never leave the chip.
+
+Forward: a block of queries of all heads of a group stays on the chip while the blocks of keys that it may see pass by;
+output and softmax run along (Milakov and Gimelshein, Online normalizer calculation for softmax). Backward: the weights
+are made again from the scores and the log of the softmax's sum (Dao et al., FlashAttention, section 3.1), once beside
+a block of queries for their gradient, and once beside a block of keys for theirs. There scores stand the other way
+round, so that what belongs to a query is a row.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.experimental import pallas as pl
+
+from vidlmm.kernels.blocks import LANES
+from vidlmm.kernels.choice import KernelError
+from vidlmm.kernels.products import dot
+from vidlmm.kernels.tree_attention.heads import HIDDEN_SCORE, LEAST_SUM, LEAST_TOP, SAVED
+from vidlmm.kernels.tree_attention.launches import Pass, Sizes, launch_of, sizes_of
+from vidlmm.kernels.tree_attention.meetings import FIRST, LAST, WHOLE, meetings
+from vidlmm.kernels.tree_attention.rule import Ids, meets
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is static of a call. block: places of queries and keys in a step, None by rule."""
+
+    block: tuple[int, int] | None = None
+    interpret: bool = False
+
+    def sizes(self, q: Any, k: Any) -> Sizes:
+        """Raises KernelError for what does not fit on the chip."""
+        return sizes_of(q, k, self.block, interpret=self.interpret)
+
+    def takes(self, q: Any, k: Any) -> bool:
+        """Whether it fits."""
+        try:
+            self.sizes(q, k)
+        except KernelError:
+            return False
+        return True
+
+
+def tree_attention(q: jax.Array, k: jax.Array, v: jax.Array, queries: Ids, keys: Ids, setup: Setup) -> jax.Array:
+    """See `vidlmm.kernels.tree_attention`."""
+    setup.sizes(q, k)
+    return _tree_attention(q, k, v, queries, keys, setup)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _tree_attention(q: Any, k: Any, v: Any, queries: Ids, keys: Ids, setup: Setup) -> Any:
+    return _forward(q, k, v, queries, keys, setup)[0]
+
+
+def _forward(q: Any, k: Any, v: Any, queries: Ids, keys: Ids, setup: Setup) -> tuple[Any, tuple]:
+    s = setup.sizes(q, k)
+    out, log_sum = _run(s, "", setup, _forward_step, (q,), (k, v), (), queries, keys)
+    out = checkpoint_name(out[..., : s.true_queries, :], SAVED)
+    log_sum = checkpoint_name(log_sum[..., : s.true_queries], SAVED)
+    return out, (q, k, v, queries, keys, out, log_sum)
+
+
+def _backward(setup: Setup, saved: tuple, pull: Any) -> tuple[Any, Any, Any, None, None]:
+    q, k, v, queries, keys, out, log_sum = saved
+    s = setup.sizes(q, k)
+    # The sum over keys of weight * d_weight, which the softmax's derivative subtracts.
+    inner = jnp.sum(pull.astype(s.wide) * out.astype(s.wide), axis=-1)
+    rest = (pull, log_sum, inner)
+    d_q = _run(s, "_dq", setup, _queries_step, (q,), (k, v), rest, queries, keys)
+    d_k, d_v = _run(s, "_dkv", setup, _keys_step, (q,), (k, v), rest, queries, keys)
+    d_k, d_v = (x[:, :, : s.true_keys] for x in (d_k, d_v))
+    return d_q[..., : s.true_queries, :], d_k, d_v, None, None
+
+
+_tree_attention.defvjp(_forward, _backward)
+
+
+def _run(
+    s: Sizes, kind: Pass, setup: Setup, body: Any, q: tuple, kv: tuple, rest: tuple, queries: Ids, keys: Ids
+) -> Any:
+    """A kernel on arrays that are filled up to whole blocks."""
+    q, rest = (tuple(_filled(x, 3, s.queries) for x in some) for some in (q, rest))
+    kv = tuple(_filled(x, 2, s.keys) for x in kv)
+    queries, keys = (Ids(*(_filled(x, 1, to) for x in ids)) for ids, to in ((queries, s.queries), (keys, s.keys)))
+    hold = "keys" if kind == "_dkv" else "queries"
+    listed, count = meetings(queries, keys, s.block_q, s.block_k, hold)
+    ids = tuple(jnp.stack(one, axis=1).astype(jnp.int32) for one in (queries, keys))
+    body = partial(body, scale=s.depth**-0.5)
+    arrays = (listed, *q, *kv, *rest, *ids)
+    return launch_of(s, kind)(body, *arrays, interpret=setup.interpret, last=count)
+
+
+def _filled(x: Any, axis: int, size: int) -> Any:
+    """Zeros behind the places: ids of padding, among others."""
+    if x.shape[axis] == size:
+        return x
+    return jnp.pad(x, [(0, size - x.shape[axis] if i == axis else 0) for i in range(x.ndim)])
+
+
+def _forward_step(
+    listed: Any, q: Any, k: Any, v: Any, q_ids: Any, k_ids: Any, out: Any, log_sum: Any,
+    total: Any, top: Any, sums: Any, own: Any, *, scale: float,
+) -> None:  # fmt: skip
+    """total, top, sums: of each query the sum of values, the largest score so far and the sum of weights by it."""
+    code = listed[pl.program_id(1)]
+
+    @pl.when(code & FIRST != 0)
+    def _() -> None:
+        total[...] = jnp.zeros_like(total)
+        top[...] = jnp.full(top.shape, LEAST_TOP, top.dtype)
+        sums[...] = jnp.zeros_like(sums)
+        _stand_up(q_ids, own)
+
+    def add(mask: Any) -> None:
+        for g in range(q.shape[2]):
+            scores = dot(q[0, 0, g], k[0, 0], (1, 1)) * scale
+            if mask is not None:
+                scores = jnp.where(mask, scores, HIDDEN_SCORE)
+            new = jnp.maximum(top[g], jnp.max(scores, axis=1, keepdims=True))
+            weights, fade = jnp.exp(scores - new[:, :1]), jnp.exp(top[g] - new)
+            total[g] = total[g] * fade[:, :1] + dot(weights.astype(v.dtype), v[0, 0])
+            sums[g] = sums[g] * fade + jnp.sum(weights, axis=1, keepdims=True)
+            top[g] = new
+
+    _masked(code, add, lambda: meets(_columns(own), _lines(k_ids)))
+
+    @pl.when(code & LAST != 0)
+    def _() -> None:
+        for g in range(q.shape[2]):
+            summed = jnp.maximum(sums[g], LEAST_SUM)
+            out[0, 0, g] = (total[g] / summed[:, :1]).astype(out.dtype)
+            log_sum[0, 0, g : g + 1, :] = (top[g] + jnp.log(summed)).T[:1, :]
+
+
+def _queries_step(
+    listed: Any, q: Any, k: Any, v: Any, pull: Any, log_sum: Any, inner: Any, q_ids: Any, k_ids: Any, d_q: Any,
+    total: Any, logs: Any, inners: Any, own: Any, *, scale: float,
+) -> None:  # fmt: skip
+    """logs, inners: what belongs to a query, as columns."""
+    code = listed[pl.program_id(1)]
+
+    @pl.when(code & FIRST != 0)
+    def _() -> None:
+        total[...] = jnp.zeros_like(total)
+        _stand_up(q_ids, own)
+        for g in range(q.shape[2]):
+            logs[g] = _column(log_sum[0, 0, g : g + 1, :])
+            inners[g] = _column(inner[0, 0, g : g + 1, :])
+
+    def add(mask: Any) -> None:
+        for g in range(q.shape[2]):
+            weights = jnp.exp(dot(q[0, 0, g], k[0, 0], (1, 1)) * scale - logs[g][:, :1])
+            if mask is not None:
+                weights = jnp.where(mask, weights, 0)
+            d_scores = weights * (dot(pull[0, 0, g], v[0, 0], (1, 1)) - inners[g][:, :1])
+            total[g] += dot(d_scores.astype(k.dtype), k[0, 0])
+
+    _masked(code, add, lambda: meets(_columns(own), _lines(k_ids)))
+
+    @pl.when(code & LAST != 0)
+    def _() -> None:
+        for g in range(q.shape[2]):
+            d_q[0, 0, g] = (total[g] * scale).astype(d_q.dtype)
+
+
+def _keys_step(
+    listed: Any, q: Any, k: Any, v: Any, pull: Any, log_sum: Any, inner: Any, q_ids: Any, k_ids: Any,
+    d_k: Any, d_v: Any, total: Any, own: Any, *, scale: float,
+) -> None:  # fmt: skip
+    """Scores stand [keys, queries]. total: of keys and of values."""
+    code = listed[pl.program_id(1)]
+
+    @pl.when(code & FIRST != 0)
+    def _() -> None:
+        total[...] = jnp.zeros_like(total)
+        _stand_up(k_ids, own)
+
+    def add(mask: Any) -> None:
+        for g in range(q.shape[2]):
+            weights = jnp.exp(dot(k[0, 0], q[0, 0, g], (1, 1)) * scale - log_sum[0, 0, g : g + 1, :])
+            if mask is not None:
+                weights = jnp.where(mask, weights, 0)
+            d_scores = weights * (dot(v[0, 0], pull[0, 0, g], (1, 1)) - inner[0, 0, g : g + 1, :])
+            total[0] += dot(d_scores.astype(q.dtype), q[0, 0, g])
+            total[1] += dot(weights.astype(pull.dtype), pull[0, 0, g])
+
+    _masked(code, add, lambda: meets(_lines(q_ids), _columns(own)))
+
+    @pl.when(code & LAST != 0)
+    def _() -> None:
+        d_k[0, 0] = (total[0] * scale).astype(d_k.dtype)
+        d_v[0, 0] = total[1].astype(d_v.dtype)
+
+
+def _masked(code: Any, add: Any, mask: Any) -> None:
+    """Without a mask where everybody sees everybody."""
+
+    @pl.when(code & WHOLE != 0)
+    def _() -> None:
+        add(None)
+
+    @pl.when(code & WHOLE == 0)
+    def _() -> None:
+        add(mask())
+
+
+def _stand_up(ids: Any, own: Any) -> None:
+    for number in range(3):
+        own[number] = _column(ids[0, number : number + 1, :])
+
+
+def _column(line: Any) -> Any:
+    """[1, n] to [n, LANES], the same on all lanes."""
+    return jnp.broadcast_to(line, (LANES, line.shape[1])).T
+
+
+def _columns(own: Any) -> Ids:
+    return Ids(*(own[number][:, :1] for number in range(3)))
+
+
+def _lines(ids: Any) -> Ids:
+    return Ids(*(ids[0, number : number + 1, :] for number in range(3)))
