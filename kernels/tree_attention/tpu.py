@@ -116,7 +116,7 @@ def _forward_step(
         _stand_up(q_ids, own)
 
     def add(mask: Any) -> None:
-        for g in range(q.shape[2]):
+        def one(g: Any) -> None:
             scores = dot(q[0, 0, g], k[0, 0], (1, 1)) * scale
             if mask is not None:
                 scores = jnp.where(mask, scores, HIDDEN_SCORE)
@@ -126,14 +126,18 @@ def _forward_step(
             sums[g] = sums[g] * fade + jnp.sum(weights, axis=1, keepdims=True)
             top[g] = new
 
+        _each(q.shape[2], one)
+
     _masked(code, add, lambda: meets(_columns(own), _lines(k_ids)))
 
     @pl.when(code & LAST != 0)
     def _() -> None:
-        for g in range(q.shape[2]):
+        def one(g: Any) -> None:
             summed = jnp.maximum(sums[g], LEAST_SUM)
             out[0, 0, g] = (total[g] / summed[:, :1]).astype(out.dtype)
-            log_sum[0, 0, g : g + 1, :] = (top[g] + jnp.log(summed)).T[:1, :]
+            log_sum[0, 0, pl.ds(g, 1), :] = (top[g] + jnp.log(summed)).T[:1, :]
+
+        _each(q.shape[2], one)
 
 
 def _queries_step(
@@ -147,24 +151,28 @@ def _queries_step(
     def _() -> None:
         total[...] = jnp.zeros_like(total)
         _stand_up(q_ids, own)
-        for g in range(q.shape[2]):
-            logs[g] = _column(log_sum[0, 0, g : g + 1, :])
-            inners[g] = _column(inner[0, 0, g : g + 1, :])
+
+        def one(g: Any) -> None:
+            logs[g] = _column(log_sum[0, 0, pl.ds(g, 1), :])
+            inners[g] = _column(inner[0, 0, pl.ds(g, 1), :])
+
+        _each(q.shape[2], one)
 
     def add(mask: Any) -> None:
-        for g in range(q.shape[2]):
+        def one(g: Any) -> None:
             weights = jnp.exp(dot(q[0, 0, g], k[0, 0], (1, 1)) * scale - logs[g][:, :1])
             if mask is not None:
                 weights = jnp.where(mask, weights, 0)
             d_scores = weights * (dot(pull[0, 0, g], v[0, 0], (1, 1)) - inners[g][:, :1])
             total[g] += dot(d_scores.astype(k.dtype), k[0, 0])
 
+        _each(q.shape[2], one)
+
     _masked(code, add, lambda: meets(_columns(own), _lines(k_ids)))
 
     @pl.when(code & LAST != 0)
     def _() -> None:
-        for g in range(q.shape[2]):
-            d_q[0, 0, g] = (total[g] * scale).astype(d_q.dtype)
+        d_q[0, 0] = (total[...] * scale).astype(d_q.dtype)
 
 
 def _keys_step(
@@ -180,13 +188,15 @@ def _keys_step(
         _stand_up(k_ids, own)
 
     def add(mask: Any) -> None:
-        for g in range(q.shape[2]):
-            weights = jnp.exp(dot(k[0, 0], q[0, 0, g], (1, 1)) * scale - log_sum[0, 0, g : g + 1, :])
+        def one(g: Any) -> None:
+            weights = jnp.exp(dot(k[0, 0], q[0, 0, g], (1, 1)) * scale - log_sum[0, 0, pl.ds(g, 1), :])
             if mask is not None:
                 weights = jnp.where(mask, weights, 0)
-            d_scores = weights * (dot(v[0, 0], pull[0, 0, g], (1, 1)) - inner[0, 0, g : g + 1, :])
+            d_scores = weights * (dot(v[0, 0], pull[0, 0, g], (1, 1)) - inner[0, 0, pl.ds(g, 1), :])
             total[0] += dot(d_scores.astype(q.dtype), q[0, 0, g])
             total[1] += dot(weights.astype(pull.dtype), pull[0, 0, g])
+
+        _each(q.shape[2], one)
 
     _masked(code, add, lambda: meets(_lines(q_ids), _columns(own)))
 
@@ -194,6 +204,11 @@ def _keys_step(
     def _() -> None:
         d_k[0, 0] = (total[0] * scale).astype(d_k.dtype)
         d_v[0, 0] = total[1].astype(d_v.dtype)
+
+
+def _each(heads: int, one: Any) -> None:
+    """The heads of a group one after the other, in a program that does not grow with their number."""
+    jax.lax.fori_loop(0, heads, lambda g, _: one(g), None)
 
 
 def _masked(code: Any, add: Any, mask: Any) -> None:
