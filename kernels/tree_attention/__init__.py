@@ -30,8 +30,9 @@ def tree_attention(
 ) -> Float[Array, "B K G Q d"]:
     """softmax(q k^T / sqrt(d)) v over the keys that a query sees, G query heads on each of K key heads.
 
-    Scores, softmax and sums are float32, or float64 where the inputs are. A query that sees nothing gets zeros. For
-    the backward pass output and log of the softmax's sum are named `heads.SAVED`, which a recomputation policy may keep.
+    Scores, softmax and sums are float32, or float64 where the inputs are. A query that sees nothing gets zeros. Output
+    and log of the softmax's sum, which the backward pass reads, are named `heads.SAVED`: a recomputation policy may
+    keep them.
 
     Args:
         queries, keys: ids of the Q and the S places.
@@ -47,7 +48,9 @@ def tree_attention(
     chosen = choose("tree_attention", backend, device).backend
     rows, heads, _, count, depth = q.shape
     if k.shape != v.shape or (k.shape[0], k.shape[1], k.shape[3]) != (rows, heads, depth):
-        raise KernelError(f"queries {q.shape} with keys {k.shape} and values {v.shape}: (B, K, G, Q, d) and (B, K, S, d)")
+        raise KernelError(
+            f"queries {q.shape} with keys {k.shape} and values {v.shape}: (B, K, G, Q, d) and (B, K, S, d)"
+        )
     if any(x.shape != (rows, count) for x in queries) or any(x.shape != (rows, k.shape[2]) for x in keys):
         shapes = [tuple(x.shape for x in ids) for ids in (queries, keys)]
         raise KernelError(f"ids {shapes} for {count} queries and {k.shape[2]} keys of {rows} rows: one a row and place")

@@ -21,6 +21,8 @@ MOST_DEPTH, MOST_GROUPS = 256, 16
 # Meetings, 4 bytes each, that the scalar memory holds.
 MOST_MEETINGS = 2**17
 
+# What the kernels are called in compiled programs, with "_dq" and "_dkv" behind it.
+KERNEL = "tree_attention_tpu"
 Pass = Literal["", "_dq", "_dkv"]
 
 
@@ -130,7 +132,7 @@ def _launch(s: Sizes, kind: Pass, code: Code) -> Launch:
     else:
         ins, outs = (q, keys(), keys(), q, number, number, *both), (keys(), keys())
         scratch = (((2, s.block_k, s.depth), s.wide), _columns(s.block_k))
-    return Launch(f"tree_attention_tpu{kind}", grid, ins, outs, scratch, (True, False), 1)
+    return Launch(f"{KERNEL}{kind}", grid, ins, outs, scratch, (True, False), 1)
 
 
 def _columns(block: int) -> tuple[tuple[int, ...], Any]:

@@ -50,9 +50,7 @@ class Code:
         return (code >> _FLAGS) & ((1 << _bits(self.other)) - 1)
 
 
-def meetings(
-    queries: Ids, keys: Ids, block_q: int, block_k: int, hold: str
-) -> tuple[Int[Array, " n"], Int[Array, ""]]:
+def meetings(queries: Ids, keys: Ids, block_q: int, block_k: int, hold: str) -> tuple[Int[Array, " n"], Int[Array, ""]]:
     """All meetings in order, and how many there are; behind them the last one stands again.
 
     Args:

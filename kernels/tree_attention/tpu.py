@@ -20,9 +20,11 @@ from vidlmm.kernels.blocks import LANES
 from vidlmm.kernels.choice import KernelError
 from vidlmm.kernels.products import dot
 from vidlmm.kernels.tree_attention.heads import HIDDEN_SCORE, LEAST_SUM, LEAST_TOP, SAVED
-from vidlmm.kernels.tree_attention.launches import Pass, Sizes, launch_of, sizes_of
+from vidlmm.kernels.tree_attention.launches import KERNEL, Pass, Sizes, launch_of, sizes_of
 from vidlmm.kernels.tree_attention.meetings import FIRST, LAST, WHOLE, meetings
 from vidlmm.kernels.tree_attention.rule import Ids, meets
+
+__all__ = ["KERNEL", "Setup", "steps", "tree_attention"]
 
 
 @dataclass(frozen=True)
@@ -79,19 +81,29 @@ def _backward(setup: Setup, saved: tuple, pull: Any) -> tuple[Any, Any, Any, Non
 _tree_attention.defvjp(_forward, _backward)
 
 
+def steps(queries: Ids, keys: Ids, s: Sizes) -> jax.Array:
+    """How many pairs of blocks a kernel goes through for these positions: what it costs, in its own unit."""
+    filled = (_ids_filled(ids, size) for ids, size in ((queries, s.queries), (keys, s.keys)))
+    return meetings(*filled, s.block_q, s.block_k, "queries")[1]
+
+
 def _run(
     s: Sizes, kind: Pass, setup: Setup, body: Any, q: tuple, kv: tuple, rest: tuple, queries: Ids, keys: Ids
 ) -> Any:
     """A kernel on arrays that are filled up to whole blocks."""
     q, rest = (tuple(_filled(x, 3, s.queries) for x in some) for some in (q, rest))
     kv = tuple(_filled(x, 2, s.keys) for x in kv)
-    queries, keys = (Ids(*(_filled(x, 1, to) for x in ids)) for ids, to in ((queries, s.queries), (keys, s.keys)))
+    queries, keys = _ids_filled(queries, s.queries), _ids_filled(keys, s.keys)
     hold = "keys" if kind == "_dkv" else "queries"
     listed, count = meetings(queries, keys, s.block_q, s.block_k, hold)
     ids = tuple(jnp.stack(one, axis=1).astype(jnp.int32) for one in (queries, keys))
     body = partial(body, scale=s.depth**-0.5)
     arrays = (listed, *q, *kv, *rest, *ids)
     return launch_of(s, kind)(body, *arrays, interpret=setup.interpret, last=count)
+
+
+def _ids_filled(ids: Ids, size: int) -> Ids:
+    return Ids(*(_filled(x, 1, size) for x in ids))
 
 
 def _filled(x: Any, axis: int, size: int) -> Any:
