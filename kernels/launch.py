@@ -27,6 +27,7 @@ class Block:
 
     at: grid indices, and behind them the prefetched arrays, to the number of the block in each dimension.
     kept: the block is the same in all steps; it is held once, not twice.
+    apart: the array stays in main memory; the kernel copies all of it itself, once.
     """
 
     shape: tuple[int, ...]
@@ -34,6 +35,7 @@ class Block:
     block: tuple[int, ...]
     at: Callable[..., tuple[Any, ...]]
     kept: bool = False
+    apart: bool = False
 
     @property
     def struct(self) -> jax.ShapeDtypeStruct:
@@ -41,6 +43,8 @@ class Block:
 
     @property
     def spec(self) -> pl.BlockSpec:
+        if self.apart:
+            return pl.BlockSpec(memory_space=pl.ANY)
         once = {"pipeline_mode": pl.Buffered(1)} if self.kept else {}
         return pl.BlockSpec(self.block, self.at, **once)
 
@@ -52,7 +56,7 @@ class Block:
     @property
     def held(self) -> int:
         """Bytes on the chip, with the second buffer of a pipeline."""
-        return prod(self.block) * jnp.dtype(self.dtype).itemsize * (1 if self.kept else 2)
+        return 0 if self.apart else prod(self.block) * jnp.dtype(self.dtype).itemsize * (1 if self.kept else 2)
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class Launch:
 
 def _traffic(block: Block, grid: tuple[int, ...], prefetched: Sequence[np.ndarray]) -> int:
     """All steps at once: `at` is a function of numbers as well as of arrays of them."""
+    if block.apart:
+        return prod(block.shape) * jnp.dtype(block.dtype).itemsize
     steps = np.unravel_index(np.arange(prod(grid)), grid)
     index = np.stack([np.broadcast_to(np.asarray(i), prod(grid)) for i in block.at(*steps, *prefetched)], axis=-1)
     moved = index[np.concatenate([[True], np.any(index[1:] != index[:-1], axis=-1)])]

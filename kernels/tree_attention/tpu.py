@@ -2,9 +2,9 @@
 
 Forward: a block of queries of all heads of a group stays on the chip while the blocks of keys that it may see pass by;
 output and softmax run along (Milakov and Gimelshein, Online normalizer calculation for softmax). Backward: the weights
-are made again from the scores and the log of the softmax's sum (Dao et al., FlashAttention, section 3.1), once beside
-a block of queries for their gradient, and once beside a block of keys for theirs. There scores stand the other way
-round, so that what belongs to a query is a row.
+are made again from the scores and the log of the softmax's sum (Dao et al., FlashAttention, section 3.1), once for all
+gradients: those of all keys and values of a row stay on the chip while its queries pass by. There scores stand the
+other way round, so that what belongs to a query is a row.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
 
 from vidlmm.kernels.blocks import LANES
 from vidlmm.kernels.choice import KernelError
 from vidlmm.kernels.products import dot
 from vidlmm.kernels.tree_attention.heads import HIDDEN_SCORE, LEAST_SUM, LEAST_TOP, SAVED
-from vidlmm.kernels.tree_attention.launches import KERNEL, Pass, Sizes, launch_of, sizes_of
-from vidlmm.kernels.tree_attention.meetings import FIRST, LAST, WHOLE, meetings
+from vidlmm.kernels.tree_attention.launches import KERNEL, RESIDENT, Pass, Sizes, launch_of, sizes_of
+from vidlmm.kernels.tree_attention.meetings import FIRST, LAST, WHOLE, Code, meetings
 from vidlmm.kernels.tree_attention.rule import Ids, meets
 
 __all__ = ["KERNEL", "Setup", "steps", "tree_attention"]
@@ -71,11 +72,15 @@ def _backward(setup: Setup, saved: tuple, pull: Any) -> tuple[Any, Any, Any, Non
     s = setup.sizes(q, k)
     # The sum over keys of weight * d_weight, which the softmax's derivative subtracts.
     inner = jnp.sum(pull.astype(s.wide) * out.astype(s.wide), axis=-1)
-    rest = (pull, log_sum, inner)
-    d_q = _run(s, "_dq", setup, _queries_step, (q,), (k, v), rest, queries, keys)
-    d_k, d_v = _run(s, "_dkv", setup, _keys_step, (q,), (k, v), rest, queries, keys)
-    d_k, d_v = (x[:, :, : s.true_keys] for x in (d_k, d_v))
-    return d_q[..., : s.true_queries, :], d_k, d_v, None, None
+    found = []
+    for own, sizes in s.parts(RESIDENT):
+        here = Ids(*(x[:, own] for x in keys))
+        arrays = (q,), (k[:, :, own], v[:, :, own]), (pull, log_sum, inner)
+        d_q, d_k, d_v = _run(sizes, "_dx", setup, _gradients_step, *arrays, queries, here)
+        found.append((d_q[..., : s.true_queries, :], *(x[:, :, : sizes.true_keys] for x in (d_k, d_v))))
+    d_q, d_k, d_v = zip(*found, strict=True)
+    d_k, d_v = (jnp.concatenate(x, axis=2) for x in (d_k, d_v))
+    return sum(d_q[1:], d_q[0]).astype(q.dtype), (d_k * s.depth**-0.5).astype(k.dtype), d_v.astype(v.dtype), None, None
 
 
 _tree_attention.defvjp(_forward, _backward)
@@ -84,7 +89,7 @@ _tree_attention.defvjp(_forward, _backward)
 def steps(queries: Ids, keys: Ids, s: Sizes) -> jax.Array:
     """How many pairs of blocks a kernel goes through for these positions: what it costs, in its own unit."""
     filled = (_ids_filled(ids, size) for ids, size in ((queries, s.queries), (keys, s.keys)))
-    return meetings(*filled, s.block_q, s.block_k, "queries")[1]
+    return meetings(*filled, s.block_q, s.block_k)[1]
 
 
 def _run(
@@ -94,10 +99,9 @@ def _run(
     q, rest = (tuple(_filled(x, 3, s.queries) for x in some) for some in (q, rest))
     kv = tuple(_filled(x, 2, s.keys) for x in kv)
     queries, keys = _ids_filled(queries, s.queries), _ids_filled(keys, s.keys)
-    hold = "keys" if kind == "_dkv" else "queries"
-    listed, count = meetings(queries, keys, s.block_q, s.block_k, hold)
+    listed, count = meetings(queries, keys, s.block_q, s.block_k)
     ids = tuple(jnp.stack(one, axis=1).astype(jnp.int32) for one in (queries, keys))
-    body = partial(body, scale=s.depth**-0.5)
+    body = partial(body, code=s.code, scale=s.depth**-0.5)
     arrays = (listed, *q, *kv, *rest, *ids)
     return launch_of(s, kind)(body, *arrays, interpret=setup.interpret, last=count)
 
@@ -115,12 +119,12 @@ def _filled(x: Any, axis: int, size: int) -> Any:
 
 def _forward_step(
     listed: Any, q: Any, k: Any, v: Any, q_ids: Any, k_ids: Any, out: Any, log_sum: Any,
-    total: Any, top: Any, sums: Any, own: Any, *, scale: float,
+    total: Any, top: Any, sums: Any, own: Any, *, code: Code, scale: float,
 ) -> None:  # fmt: skip
     """total, top, sums: of each query the sum of values, the largest score so far and the sum of weights by it."""
-    code = listed[pl.program_id(1)]
+    now = listed[pl.program_id(1)]
 
-    @pl.when(code & FIRST != 0)
+    @pl.when(now & FIRST != 0)
     def _() -> None:
         total[...] = jnp.zeros_like(total)
         top[...] = jnp.full(top.shape, LEAST_TOP, top.dtype)
@@ -140,9 +144,9 @@ def _forward_step(
 
         _each(q.shape[2], one)
 
-    _masked(code, add, lambda: meets(_columns(own), _lines(k_ids)))
+    _masked(now, add, lambda: meets(_columns(own), _lines(k_ids)))
 
-    @pl.when(code & LAST != 0)
+    @pl.when(now & LAST != 0)
     def _() -> None:
         def one(g: Any) -> None:
             summed = jnp.maximum(sums[g], LEAST_SUM)
@@ -152,52 +156,24 @@ def _forward_step(
         _each(q.shape[2], one)
 
 
-def _queries_step(
-    listed: Any, q: Any, k: Any, v: Any, pull: Any, log_sum: Any, inner: Any, q_ids: Any, k_ids: Any, d_q: Any,
-    total: Any, logs: Any, inners: Any, own: Any, *, scale: float,
-) -> None:  # fmt: skip
-    """logs, inners: what belongs to a query, as columns."""
-    code = listed[pl.program_id(1)]
-
-    @pl.when(code & FIRST != 0)
-    def _() -> None:
-        total[...] = jnp.zeros_like(total)
-        _stand_up(q_ids, own)
-
-        def one(g: Any) -> None:
-            logs[g] = _column(log_sum[0, 0, pl.ds(g, 1), :])
-            inners[g] = _column(inner[0, 0, pl.ds(g, 1), :])
-
-        _each(q.shape[2], one)
-
-    def add(mask: Any) -> None:
-        def one(g: Any) -> None:
-            weights = jnp.exp(dot(q[0, 0, g], k[0, 0], (1, 1)) * scale - logs[g][:, :1])
-            if mask is not None:
-                weights = jnp.where(mask, weights, 0)
-            d_scores = weights * (dot(pull[0, 0, g], v[0, 0], (1, 1)) - inners[g][:, :1])
-            total[g] += dot(d_scores.astype(k.dtype), k[0, 0])
-
-        _each(q.shape[2], one)
-
-    _masked(code, add, lambda: meets(_columns(own), _lines(k_ids)))
-
-    @pl.when(code & LAST != 0)
-    def _() -> None:
-        d_q[0, 0] = (total[...] * scale).astype(d_q.dtype)
-
-
-def _keys_step(
+def _gradients_step(
     listed: Any, q: Any, k: Any, v: Any, pull: Any, log_sum: Any, inner: Any, q_ids: Any, k_ids: Any,
-    d_k: Any, d_v: Any, total: Any, own: Any, *, scale: float,
+    d_q: Any, d_k: Any, d_v: Any, total: Any, keys: Any, values: Any, *, code: Code, scale: float,
 ) -> None:  # fmt: skip
-    """Scores stand [keys, queries]. total: of keys and of values."""
-    code = listed[pl.program_id(1)]
+    """total: the gradient of the queries; keys, values: of all of a row's, before `scale`."""
+    head, n = pl.program_id(0), pl.program_id(1)
+    now, row = listed[n], code.row(listed[n])
+    size = k.shape[2]
+    own = pl.ds(pl.multiple_of(code.key(now) * size, size), size)
 
-    @pl.when(code & FIRST != 0)
+    @pl.when((n == 0) | (code.row(listed[jnp.maximum(n - 1, 0)]) != row))
+    def _() -> None:
+        keys[...] = jnp.zeros_like(keys)
+        values[...] = jnp.zeros_like(values)
+
+    @pl.when(now & FIRST != 0)
     def _() -> None:
         total[...] = jnp.zeros_like(total)
-        _stand_up(k_ids, own)
 
     def add(mask: Any) -> None:
         def one(g: Any) -> None:
@@ -205,17 +181,25 @@ def _keys_step(
             if mask is not None:
                 weights = jnp.where(mask, weights, 0)
             d_scores = weights * (dot(v[0, 0], pull[0, 0, g], (1, 1)) - inner[0, 0, pl.ds(g, 1), :])
-            total[0] += dot(d_scores.astype(q.dtype), q[0, 0, g])
-            total[1] += dot(weights.astype(pull.dtype), pull[0, 0, g])
+            d_scores = d_scores.astype(q.dtype)
+            total[g] += dot(d_scores, k[0, 0], (0, 0))
+            keys[own, :] += dot(d_scores, q[0, 0, g])
+            values[own, :] += dot(weights.astype(pull.dtype), pull[0, 0, g])
 
         _each(q.shape[2], one)
 
-    _masked(code, add, lambda: meets(_lines(q_ids), _columns(own)))
+    _masked(now, add, lambda: meets(_lines(q_ids), Ids(*(_column(line)[:, :1] for line in _lines(k_ids)))))
 
-    @pl.when(code & LAST != 0)
+    @pl.when(now & LAST != 0)
     def _() -> None:
-        d_k[0, 0] = (total[0] * scale).astype(d_k.dtype)
-        d_v[0, 0] = total[1].astype(d_v.dtype)
+        d_q[0, 0] = (total[...] * scale).astype(d_q.dtype)
+
+    steps = pl.num_programs(1)
+
+    @pl.when((n == steps - 1) | (code.row(listed[jnp.minimum(n + 1, steps - 1)]) != row))
+    def _() -> None:
+        pltpu.sync_copy(keys, d_k.at[row, head])
+        pltpu.sync_copy(values, d_v.at[row, head])
 
 
 def _each(heads: int, one: Any) -> None:
@@ -223,14 +207,14 @@ def _each(heads: int, one: Any) -> None:
     jax.lax.fori_loop(0, heads, lambda g, _: one(g), None)
 
 
-def _masked(code: Any, add: Any, mask: Any) -> None:
+def _masked(now: Any, add: Any, mask: Any) -> None:
     """Without a mask where everybody sees everybody."""
 
-    @pl.when(code & WHOLE != 0)
+    @pl.when(now & WHOLE != 0)
     def _() -> None:
         add(None)
 
-    @pl.when(code & WHOLE == 0)
+    @pl.when(now & WHOLE == 0)
     def _() -> None:
         add(mask())
 

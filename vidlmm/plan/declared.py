@@ -1,11 +1,12 @@
 """What a kernel of Pallas declares of itself: the compiler does not look into it, but its text tells."""
 
+import json
 import re
 from dataclasses import dataclass
 
 from vidlmm.plan.hlo import Instruction
 
-_DECLARED = re.compile(r'"cost_estimate":\{"flops":"(\d+)"[^}]*"bytes_accessed":"(\d+)"')
+_DECLARED = re.compile(r'"cost_estimate":(\{[^}]*\})')
 
 
 @dataclass(frozen=True)
@@ -19,4 +20,7 @@ class Declared:
 def declared(one: Instruction) -> Declared | None:
     """None where the instruction is no kernel's call, or one that declares nothing."""
     found = _DECLARED.search(one.attributes) if one.opcode == "custom-call" else None
-    return None if found is None else Declared(float(found[1]), float(found[2]))
+    if found is None:
+        return None
+    told = json.loads(found[1])
+    return Declared(float(told["flops"]), float(told["bytes_accessed"]))
