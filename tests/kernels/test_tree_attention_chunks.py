@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidlmm.kernels.tree_attention import xla
+from vidlmm.kernels.tree_attention import reference, xla
 from vidlmm.kernels.tree_attention.rule import Ids, sight, visible
 
 
@@ -55,6 +55,14 @@ def both(q, k, v, queries: Ids, keys: Ids):
 def far(ours, theirs) -> float:
     """The largest difference, each array measured by its largest number."""
     return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_specification_is_the_plain_form():
+    q, k, v, who = rows(50)
+    with jax.enable_x64(True):
+        wide = [jnp.asarray(x, jnp.float64) for x in (q, k, v)]
+        found, wanted = reference.tree_attention(*wide, who, who), plain(*wide, who, who)
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("length", "chunk"), [(50, 512), (600, 512), (600, 64)])
