@@ -19,6 +19,7 @@ Rows that are in the results already and are not measured again stay.
 import argparse
 import json
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from math import prod
@@ -42,6 +43,7 @@ from vidlmm.kernels.temporal_pool import tpu as temporal_tpu
 from vidlmm.kernels.tree_attention import launches as attention_launches
 from vidlmm.kernels.tree_attention.rule import Ids, sight
 from vidlmm.kernels.tree_attention.xla import chunk_pairs
+from vidlmm.plan.compiler import PROGRAM
 from vidlmm.plan.hlo import parse
 from vidlmm.plan.runs import count_runs
 from vidlmm.plan.traffic import bytes_moved
@@ -108,7 +110,8 @@ def attention_row(spec: RowSpec) -> Row:
     q, k = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in (of_q, of_k))
     sizes = attention_launches.sizes_of(q, k, None, interpret=False)
     parts = [part for _, part in sizes.parts(attention_launches.RESIDENT)]
-    launches = tuple(attention_launches.launch_of(*one) for one in ((sizes, ""), *((part, "_dx") for part in parts)))
+    launch = attention_launches.launch_of
+    launches = (launch(sizes, ""), *(launch(part, "_dx") for part in parts))
     keys = sight(jnp.ones((1, spec.length), jnp.int32), jnp.zeros((1, spec.length), jnp.int32))
     turns = int(chunk_pairs(Ids(*(ids[:, spec.length - own :] for ids in keys)), keys))
     seen = own * (spec.length - own) + own * (own + 1) // 2
@@ -129,8 +132,8 @@ KERNELS: dict[str, dict[str, Row]] = {
 }
 
 
-def program(case: Case, device: Any, backward: bool, plain: bool) -> Any:
-    """Compiled for one device. plain: arrays lie row by row."""
+def program(case: Case, device: Any, backward: bool, plain: bool, folder: str) -> Any:
+    """Compiled for one device, with its text in a folder. plain: arrays lie row by row."""
 
     def both(*arrays: Any) -> Any:
         out, back = jax.vjp(case.call, *arrays[:-1])
@@ -145,7 +148,8 @@ def program(case: Case, device: Any, backward: bool, plain: bool) -> Any:
         formats = [Format(Layout(tuple(range(len(shape)))), place) for shape in case.shapes]
         out = (formats[-1], tuple(formats[:-1])) if backward else formats[-1]
         options = {"in_shardings": tuple(formats[: len(shapes)]), "out_shardings": out}
-    return jax.jit(function, **options).lower(*arrays).compile()
+    told = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+    return jax.jit(function, **options).lower(*arrays).compile(compiler_options=told)
 
 
 def floor(case: Case, backward: bool, again: bool) -> int:
@@ -155,11 +159,11 @@ def floor(case: Case, backward: bool, again: bool) -> int:
     return ins + out + (out + (2 if again else 1) * ins if backward else 0)
 
 
-def counted(compiled: Any, turns: int) -> int:
+def counted(compiled: Any, folder: str, turns: int) -> int:
     """Bytes of a program; with `turns`, of those loops whose length it does not tell, and what kernels declare."""
     if not turns:
         return int(compiled.cost_analysis()["bytes accessed"])
-    module = parse(compiled.as_text())
+    module = parse(max(Path(folder).glob(f"*.{PROGRAM}"), key=lambda file: file.stat().st_size).read_text())
     return round(bytes_moved(module, count_runs(module, lambda _: float(turns)), lambda _: 1.0))
 
 
@@ -175,8 +179,9 @@ def measure(kernel: str, name: str, target: str, backward: bool) -> dict[str, An
         "floor": floor(row.case("xla"), backward, row.again),
     }
     for backend in BACKENDS:
-        compiled = program(row.case(backend), device, backward, plain=backend == "tpu")
-        found[f"{backend}_counted"] = counted(compiled, row.turns)
+        with tempfile.TemporaryDirectory() as folder:
+            compiled = program(row.case(backend), device, backward, backend == "tpu", folder)
+            found[f"{backend}_counted"] = counted(compiled, folder, row.turns)
         found[f"{backend}_temporary"] = compiled.memory_analysis().temp_size_in_bytes
     around = found["tpu_counted"] - (moved if row.turns else 0)
     found |= {"kernel_grid": moved, "kernel_around": around, "kernel_bytes": moved + around}

@@ -90,9 +90,9 @@ def sizes_of(q: Any, k: Any, block: tuple[int, int] | None, *, interpret: bool) 
         raise KernelError(f"blocks of {block[0]} queries and {block[1]} keys: give multiples of {LANES}")
     most = max(STEP_ROWS // groups // LANES, 1) * LANES
     block_q, block_k = (_part(queries, most), _part(k.shape[2], STEP_KEYS)) if block is None else block
-    filled = (-(-size // part) * part for size, part in ((queries, block_q), (k.shape[2], block_k)))
+    own, keys = (-(-size // part) * part for size, part in ((queries, block_q), (k.shape[2], block_k)))
     made = Sizes(
-        rows, heads, groups, *filled, depth, q.dtype, block_q, block_k, queries, k.shape[2], k.shape[2] - queries
+        rows, heads, groups, own, keys, depth, q.dtype, block_q, block_k, queries, k.shape[2], k.shape[2] - queries
     )
     code = made.code
     if code.most > MOST_MEETINGS or code.bits > 31:

@@ -52,7 +52,8 @@ class Spans(NamedTuple):
 
     def at(self, index: Any) -> "Spans":
         """Every array indexed alike."""
-        return Spans(*(Ids(*(x[index] for x in ids)) for ids in self[:2]), self.there[index])
+        least, largest = (Ids(*(x[index] for x in ids)) for ids in (self.least, self.largest))
+        return Spans(least, largest, self.there[index])
 
 
 def spans(place: Int[Array, "*n C"], segment: Int[Array, "*n C"], branch: Int[Array, "*n C"]) -> Spans:

@@ -8,7 +8,7 @@ other way round, so that what belongs to a query is a row.
 """
 
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -80,7 +80,7 @@ def _backward(setup: Setup, saved: tuple, pull: Any) -> tuple[Any, Any, Any, Non
         found.append((d_q[..., : s.true_queries, :], *(x[:, :, : sizes.true_keys] for x in (d_k, d_v))))
     d_q, d_k, d_v = zip(*found, strict=True)
     d_k, d_v = (jnp.concatenate(x, axis=2) for x in (d_k, d_v))
-    return sum(d_q[1:], d_q[0]).astype(q.dtype), (d_k * s.depth**-0.5).astype(k.dtype), d_v.astype(v.dtype), None, None
+    return reduce(jnp.add, d_q).astype(q.dtype), (d_k * s.depth**-0.5).astype(k.dtype), d_v.astype(v.dtype), None, None
 
 
 _tree_attention.defvjp(_forward, _backward)
@@ -88,8 +88,8 @@ _tree_attention.defvjp(_forward, _backward)
 
 def steps(queries: Ids, keys: Ids, s: Sizes) -> jax.Array:
     """How many pairs of blocks a kernel goes through for these positions: what it costs, in its own unit."""
-    filled = (_ids_filled(ids, size) for ids, size in ((queries, s.queries), (keys, s.keys)))
-    return meetings(*filled, s.block_q, s.block_k)[1]
+    queries, keys = _ids_filled(queries, s.queries), _ids_filled(keys, s.keys)
+    return meetings(queries, keys, s.block_q, s.block_k)[1]
 
 
 def _run(

@@ -51,6 +51,11 @@ def _with_ids(q, k, v, queries, keys, options):
     return tree_attention(q, k, v, queries, keys, **options)
 
 
+def _shape(shape: tuple[int, ...], dtype: Any) -> Any:
+    """In the place of an array, where nothing is run."""
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
 def _specified(queries: Ids, keys: Ids):
     return lambda q, k, v: reference.tree_attention(q, k, v, queries, keys)
 
@@ -138,12 +143,11 @@ def test_what_is_declared_is_the_work_of_plain_causal_rows(parts):
     sizes = sizes_of(q, k, (256, 512), interpret=False)
     keys = sight(jnp.ones((2, length), jnp.int32), jnp.zeros((2, length), jnp.int32))
     queries = Ids(*(x[:, length - own :] for x in keys))
-    filled = [tpu._ids_filled(*one) for one in ((queries, sizes.queries), (keys, sizes.keys))]
-    listed, count = (np.asarray(x) for x in meetings(*filled, 256, 512))
+    filled = tpu._ids_filled(queries, sizes.queries), tpu._ids_filled(keys, sizes.keys)
+    listed, count = (np.asarray(x) for x in meetings(filled[0], filled[1], 256, 512))
     flags = WHOLE | FIRST | LAST
     np.testing.assert_array_equal(causal_meetings(sizes) & ~flags, listed & ~flags)
-    for kind, products in (("", 2), ("_dx", 5)):
-        launch = launch_of(sizes, kind)
+    for launch, products in ((launch_of(sizes, ""), 2), (launch_of(sizes, "_dx"), 5)):
         assert launch.flops == 2 * products * 3 * groups * int(count) * 256 * 512 * depth
         assert launch.moved(*launch.usual) == launch.moved(listed)
     assert int(tpu.steps(queries, keys, sizes)) == count
@@ -213,8 +217,9 @@ def test_limits(untyped, change, message):
         name: change[name] for name in change.keys() & {"q", "k", "ids"}
     }
     kind = change.get("dtype", jnp.float32)
-    q, k = (jax.ShapeDtypeStruct(shapes[name], kind) for name in ("q", "k"))
-    ids = Ids(*[jax.ShapeDtypeStruct(shapes["ids"], jnp.int32)] * 3)
+    q, k = (_shape(shapes[name], kind) for name in ("q", "k"))
+    one = _shape(shapes["ids"], jnp.int32)
+    ids = Ids(one, one, one)
     options = {"block": change["block"]} if "block" in change else {}
     with pytest.raises(KernelError, match=message):
         tree_attention(q, k, k, ids, ids, backend="tpu", **options)

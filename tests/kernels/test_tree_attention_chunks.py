@@ -61,7 +61,8 @@ def test_the_specification_is_the_plain_form():
     q, k, v, who = rows(50)
     with jax.enable_x64(True):
         wide = [jnp.asarray(x, jnp.float64) for x in (q, k, v)]
-        found, wanted = reference.tree_attention(*wide, who, who), plain(*wide, who, who)
+        q, k, v = wide
+        found, wanted = reference.tree_attention(q, k, v, who, who), plain(q, k, v, who, who)
     np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
