@@ -3,7 +3,8 @@
 import jax
 import numpy as np
 
-from vidlmm.models import attention
+from vidlmm.kernels.tree_attention.rule import sight
+from vidlmm.kernels.tree_attention.xla import chunk_pairs
 from vidlmm.plan.jaxpr import products
 
 __all__ = ["attention_turns", "products"]
@@ -11,5 +12,5 @@ __all__ = ["attention_turns", "products"]
 
 def attention_turns(segment: np.ndarray, branch: np.ndarray) -> int:
     """Pairs of chunks that the attention of these rows goes through on a CPU."""
-    ids = attention.sight(jax.numpy.asarray(segment), jax.numpy.asarray(branch))
-    return int(attention.chunk_pairs(ids, ids, "cpu"))
+    ids = sight(jax.numpy.asarray(segment), jax.numpy.asarray(branch))
+    return int(chunk_pairs(ids, ids, "cpu"))

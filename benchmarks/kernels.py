@@ -6,7 +6,10 @@ Everything is compiled by the TPU's compiler (libtpu); no TPU is needed, and no 
 
 floor: every input read once, every output written once. kernel: the kernels' traffic from grid x blocks, re-reads
 included (`vidlmm.kernels.launch`), and what the compiler counts for the operations around them; a Pallas call that
-declares nothing of itself, as these, is not in that count. xla: the compiler's count of the same function in plain JAX.
+declares nothing of itself is not in that count. xla: the compiler's count of the same function in plain JAX.
+Of an attention the loops turn as often as the rows ask for, which the compiler does not know: both programs are counted
+as a plan counts them (`vidlmm.plan.traffic`), for plain causal rows of one segment, on the device that has the last
+places.
 temporary: what the compiled program needs beside its arguments and results. Arrays lie row by row at the borders of the
 kernels' programs; XLA's programs choose.
 
@@ -16,6 +19,7 @@ Rows that are in the results already and are not measured again stay.
 import argparse
 import json
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from math import prod
@@ -29,13 +33,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Format, Layout
 
-from vidlmm.kernels.cases import NAMES, Case, mesh, project_case, slowfast_case, temporal_case
+from vidlmm.kernels.cases import NAMES, Case, attention_case, mesh, project_case, slowfast_case, temporal_case
 from vidlmm.kernels.launch import Launch
 from vidlmm.kernels.project_pool import tpu as project_tpu
 from vidlmm.kernels.slowfast_pool import tpu as slowfast_tpu
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import POOLS, TEMPORAL, ClipSpec, PoolSpec
+from vidlmm.kernels.specs import POOLS, ROWS, TEMPORAL, ClipSpec, PoolSpec, RowSpec
 from vidlmm.kernels.temporal_pool import tpu as temporal_tpu
+from vidlmm.kernels.tree_attention import launches as attention_launches
+from vidlmm.kernels.tree_attention.rule import Ids, sight
+from vidlmm.kernels.tree_attention.xla import chunk_pairs
+from vidlmm.plan.compiler import PROGRAM
+from vidlmm.plan.hlo import parse
+from vidlmm.plan.runs import count_runs
+from vidlmm.plan.traffic import bytes_moved
 
 RESULTS = Path(__file__).parent / "results" / "kernels.json"
 BACKENDS = ("tpu", "xla")
@@ -43,13 +54,15 @@ BACKENDS = ("tpu", "xla")
 
 class Row(NamedTuple):
     """A kernel at a shape. launches: forward, then those of the backward pass; numbers: what is prefetched; flops of
-    the function alone, forward; again: whether gradients depend on the arguments."""
+    the function alone, forward; again: whether gradients depend on the arguments; turns: of the
+    loops in plain JAX, where the compiler does not know them."""
 
     case: Callable[[str], Case]
     launches: tuple[Launch, ...]
     numbers: tuple[np.ndarray, ...]
     flops: int
     again: bool
+    turns: int = 0
 
 
 def project_row(spec: PoolSpec) -> Row:
@@ -90,15 +103,37 @@ def temporal_row(spec: ClipSpec) -> Row:
     return Row(lambda backend: temporal_case(spec, backend=backend), launches, (length,), flops, sizes.scored)
 
 
-ROWS: dict[str, dict[str, Row]] = {
+def attention_row(spec: RowSpec) -> Row:
+    """One row, or of several devices that share it the last."""
+    own = spec.length // spec.parts
+    of_q, of_k = (1, spec.heads, spec.groups, own, spec.depth), (1, spec.heads, spec.length, spec.depth)
+    q, k = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in (of_q, of_k))
+    sizes = attention_launches.sizes_of(q, k, None, interpret=False)
+    parts = [part for _, part in sizes.parts(attention_launches.RESIDENT)]
+    launch = attention_launches.launch_of
+    launches = (launch(sizes, ""), *(launch(part, "_dx") for part in parts))
+    keys = sight(jnp.ones((1, spec.length), jnp.int32), jnp.zeros((1, spec.length), jnp.int32))
+    turns = int(chunk_pairs(Ids(*(ids[:, spec.length - own :] for ids in keys)), keys))
+    seen = own * (spec.length - own) + own * (own + 1) // 2
+    flops = 4 * spec.heads * spec.groups * spec.depth * seen
+
+    def case(backend: str) -> Case:
+        whole = attention_case(spec, backend=backend)
+        return Case(whole.call, (of_q, of_k, of_k, of_q), whole.splits)
+
+    return Row(case, launches, (), flops, True, turns)
+
+
+KERNELS: dict[str, dict[str, Row]] = {
     "project_pool": {spec.name: project_row(spec) for spec in POOLS[:3]},
     "slowfast_pool": {spec.name: slowfast_row(spec) for spec in POOLS[:2]},
     "temporal_pool": {spec.name: temporal_row(spec) for spec in (TEMPORAL[0], TEMPORAL[2])},
+    "tree_attention": {spec.name: attention_row(spec) for spec in ROWS[:6]},
 }
 
 
-def program(case: Case, device: Any, backward: bool, plain: bool) -> Any:
-    """Compiled for one device. plain: arrays lie row by row."""
+def program(case: Case, device: Any, backward: bool, plain: bool, folder: str) -> Any:
+    """Compiled for one device, with its text in a folder. plain: arrays lie row by row."""
 
     def both(*arrays: Any) -> Any:
         out, back = jax.vjp(case.call, *arrays[:-1])
@@ -113,7 +148,8 @@ def program(case: Case, device: Any, backward: bool, plain: bool) -> Any:
         formats = [Format(Layout(tuple(range(len(shape)))), place) for shape in case.shapes]
         out = (formats[-1], tuple(formats[:-1])) if backward else formats[-1]
         options = {"in_shardings": tuple(formats[: len(shapes)]), "out_shardings": out}
-    return jax.jit(function, **options).lower(*arrays).compile()
+    told = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+    return jax.jit(function, **options).lower(*arrays).compile(compiler_options=told)
 
 
 def floor(case: Case, backward: bool, again: bool) -> int:
@@ -123,23 +159,31 @@ def floor(case: Case, backward: bool, again: bool) -> int:
     return ins + out + (out + (2 if again else 1) * ins if backward else 0)
 
 
+def counted(compiled: Any, folder: str, turns: int) -> int:
+    """Bytes of a program; with `turns`, of those loops whose length it does not tell, and what kernels declare."""
+    if not turns:
+        return int(compiled.cost_analysis()["bytes accessed"])
+    module = parse(max(Path(folder).glob(f"*.{PROGRAM}"), key=lambda file: file.stat().st_size).read_text())
+    return round(bytes_moved(module, count_runs(module, lambda _: float(turns)), lambda _: 1.0))
+
+
 def measure(kernel: str, name: str, target: str, backward: bool) -> dict[str, Any]:
     """One line of the table."""
-    row = ROWS[kernel][name]
+    row = KERNELS[kernel][name]
     device = mesh(target).devices.flat[0]
     launches = row.launches if backward else row.launches[:1]
-    moved = sum(launch.moved(*row.numbers) for launch in launches)
+    moved = sum(launch.moved(*(launch.usual or row.numbers)) for launch in launches)
     found: dict[str, Any] = {"kernel": kernel, "shape": name, "target": target}
     found |= {
         "pass": "forward and backward" if backward else "forward",
         "floor": floor(row.case("xla"), backward, row.again),
     }
     for backend in BACKENDS:
-        compiled = program(row.case(backend), device, backward, plain=backend == "tpu")
-        counted = int(compiled.cost_analysis()["bytes accessed"])
-        found[f"{backend}_counted"] = counted
+        with tempfile.TemporaryDirectory() as folder:
+            compiled = program(row.case(backend), device, backward, backend == "tpu", folder)
+            found[f"{backend}_counted"] = counted(compiled, folder, row.turns)
         found[f"{backend}_temporary"] = compiled.memory_analysis().temp_size_in_bytes
-    around = found["tpu_counted"]
+    around = found["tpu_counted"] - (moved if row.turns else 0)
     found |= {"kernel_grid": moved, "kernel_around": around, "kernel_bytes": moved + around}
     found |= {"times_fewer": round(found["xla_counted"] / found["kernel_bytes"], 2)}
     found |= {"flops": row.flops * (3 if backward else 1), "held": max(launch.held for launch in launches)}
@@ -149,7 +193,7 @@ def measure(kernel: str, name: str, target: str, backward: bool) -> dict[str, An
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print and store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kernels", default=",".join(ROWS))
+    parser.add_argument("--kernels", default=",".join(KERNELS))
     parser.add_argument("--targets", default=",".join(NAMES))
     parser.add_argument("--shapes", default="", help="names, separated by commas; all where none is given")
     parser.add_argument("--passes", default="forward,backward")
@@ -159,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\n".join(table(json.loads(RESULTS.read_text())["rows"])))
         return 0
     for kernel in args.kernels.split(","):
-        for name in ROWS[kernel]:
+        for name in KERNELS[kernel]:
             if args.shapes and name not in args.shapes.split(","):
                 continue
             for target in args.targets.split(","):

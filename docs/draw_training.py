@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidlmm.data.packing import WINDOW, Room, fill_rows
+from vidlmm.kernels.tree_attention.rule import sight, visible
 from vidlmm.layout import Row, assemble, tree, video_plan
-from vidlmm.models.attention import sight, visible
 from vidlmm.spec import ConnectorSpec, ModelSpec, PixelSpec, TowerSpec
 from vidlmm.text import Encoded
 

@@ -1,4 +1,4 @@
-"""Token-reduction kernels, usable without the rest: installed as vidlmm.kernels.
+"""Kernels of token reduction and of attention, usable without the rest: installed as vidlmm.kernels.
 
 Each kernel is a folder: its entry point, `reference.py` (the specification), and a file for each backend.
 `vidlmm.kernels.choice` tells which of them a call runs; docs/kernels.md what each costs.
@@ -8,5 +8,6 @@ from vidlmm.kernels.choice import KernelError, choose
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.temporal_pool import temporal_pool
+from vidlmm.kernels.tree_attention import tree_attention
 
-__all__ = ["KernelError", "choose", "project_pool", "slowfast_pool", "temporal_pool"]
+__all__ = ["KernelError", "choose", "project_pool", "slowfast_pool", "temporal_pool", "tree_attention"]

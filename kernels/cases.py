@@ -17,8 +17,10 @@ from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import ClipSpec, PoolSpec
+from vidlmm.kernels.specs import ClipSpec, PoolSpec, RowSpec
 from vidlmm.kernels.temporal_pool import temporal_pool
+from vidlmm.kernels.tree_attention import tree_attention
+from vidlmm.kernels.tree_attention.rule import Ids, sight
 
 NAMES = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "7x": "tpu7x:2x2x1"}
 ALONE = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_MIN_LOG_LEVEL": "3"}
@@ -86,6 +88,24 @@ def temporal_case(spec: ClipSpec, **options: Any) -> Case:
     layer = ((cells, spec.width), (1,)) if spec.variant == "v2" else ()
     shapes = ((spec.clips, spec.frames, 1 + cells, spec.width), *layer, (spec.clips, cells, spec.width))
     return Case(call, shapes, (both, *[P()] * len(layer), both))
+
+
+def attention_case(spec: RowSpec, **options: Any) -> Case:
+    """A row a device and more. Key heads on the other axis, or the places of the queries."""
+
+    def call(q: Any, k: Any, v: Any) -> Any:
+        # One segment and padding, which only the running program knows.
+        segment = jnp.broadcast_to((k[:, 0, :, 0] < jnp.inf).astype(jnp.int32), (k.shape[0], k.shape[2]))
+        keys = sight(segment, jnp.zeros_like(segment))
+        queries = Ids(*(ids[:, k.shape[2] - q.shape[3] :] for ids in keys))
+        return tree_attention(q, k, v, queries, keys, **options)
+
+    of_q = (2, spec.heads, spec.groups, spec.length, spec.depth)
+    of_k = (2, spec.heads, spec.length, spec.depth)
+    q, k = P("data", "model"), P("data", "model")
+    if spec.parts > 1:
+        q, k = P("data", None, None, "model"), P("data")
+    return Case(call, (of_q, of_k, of_k, of_q), (q, k, k, q))
 
 
 def lowered(case: Case, mesh: Mesh) -> Any:

@@ -7,7 +7,6 @@ comes back later is moved again.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from typing import Any
 
@@ -28,6 +27,7 @@ class Block:
 
     at: grid indices, and behind them the prefetched arrays, to the number of the block in each dimension.
     kept: the block is the same in all steps; it is held once, not twice.
+    apart: the array stays in main memory; the kernel copies all of it itself, once.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +35,7 @@ class Block:
     block: tuple[int, ...]
     at: Callable[..., tuple[Any, ...]]
     kept: bool = False
+    apart: bool = False
 
     @property
     def struct(self) -> jax.ShapeDtypeStruct:
@@ -42,6 +43,8 @@ class Block:
 
     @property
     def spec(self) -> pl.BlockSpec:
+        if self.apart:
+            return pl.BlockSpec(memory_space=pl.ANY)
         once = {"pipeline_mode": pl.Buffered(1)} if self.kept else {}
         return pl.BlockSpec(self.block, self.at, **once)
 
@@ -53,12 +56,13 @@ class Block:
     @property
     def held(self) -> int:
         """Bytes on the chip, with the second buffer of a pipeline."""
-        return prod(self.block) * jnp.dtype(self.dtype).itemsize * (1 if self.kept else 2)
+        return 0 if self.apart else prod(self.block) * jnp.dtype(self.dtype).itemsize * (1 if self.kept else 2)
 
 
 @dataclass(frozen=True)
 class Launch:
-    """parallel: for each dimension of the grid, whether its steps may run in any order."""
+    """parallel: for each dimension of the grid, whether its steps may run in any order. usual: prefetched arrays by
+    which the compiled program declares FLOPs and bytes; without them it declares nothing."""
 
     name: str
     grid: tuple[int, ...]
@@ -68,6 +72,7 @@ class Launch:
     parallel: tuple[bool, ...] = ()
     prefetched: int = 0
     flops: int = 0
+    usual: tuple[np.ndarray, ...] = ()
 
     def moved(self, *prefetched: np.ndarray) -> int:
         """Bytes between main memory and the chip, re-reads included."""
@@ -79,20 +84,24 @@ class Launch:
         scratch = sum(prod(shape) * jnp.dtype(dtype).itemsize for shape, dtype in self.scratch)
         return scratch + sum(block.held for block in (*self.ins, *self.outs))
 
-    def __call__(self, body: Callable[..., None], *arrays: Any, interpret: bool = False) -> Any:
-        """Runs `body` on every step. arrays: the prefetched ones, then the inputs."""
+    def __call__(self, body: Callable[..., None], *arrays: Any, interpret: bool = False, last: Any = None) -> Any:
+        """Runs `body` on every step. arrays: the prefetched ones, then the inputs. last: how many steps of the last
+        dimension are taken, where that is known when the program runs."""
+        grid: Any = self.grid if last is None else (*self.grid[:-1], last)
+        told = pl.CostEstimate(self.flops, 0, self.moved(*self.usual)) if self.usual else None
         order: Any = tuple("parallel" if free else "arbitrary" for free in self.parallel)
         found = pl.pallas_call(
             body,
             out_shape=[block.struct for block in self.outs],
             grid_spec=pltpu.PrefetchScalarGridSpec(
                 num_scalar_prefetch=self.prefetched,
-                grid=self.grid,
+                grid=grid,
                 in_specs=[block.spec for block in self.ins],
                 out_specs=[block.spec for block in self.outs],
                 scratch_shapes=[pltpu.VMEM(shape, dtype) for shape, dtype in self.scratch],
             ),
             compiler_params=pltpu.CompilerParams(dimension_semantics=order, vmem_limit_bytes=VMEM_LIMIT),
+            cost_estimate=told,
             name=self.name,
             interpret=interpret,
         )(*arrays)
@@ -100,10 +109,11 @@ class Launch:
 
 
 def _traffic(block: Block, grid: tuple[int, ...], prefetched: Sequence[np.ndarray]) -> int:
-    last, total = None, 0
-    for step in product(*(range(size) for size in grid)):
-        index = tuple(int(i) for i in block.at(*step, *prefetched))
-        if index != last:
-            total += block.bytes_at(index)
-        last = index
-    return total
+    """All steps at once: `at` is a function of numbers as well as of arrays of them."""
+    if block.apart:
+        return prod(block.shape) * jnp.dtype(block.dtype).itemsize
+    steps = np.unravel_index(np.arange(prod(grid)), grid)
+    index = np.stack([np.broadcast_to(np.asarray(i), prod(grid)) for i in block.at(*steps, *prefetched)], axis=-1)
+    moved = index[np.concatenate([[True], np.any(index[1:] != index[:-1], axis=-1)])]
+    found, times = np.unique(moved, axis=0, return_counts=True)
+    return sum(int(count) * block.bytes_at(one) for one, count in zip(found.tolist(), times, strict=True))

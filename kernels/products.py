@@ -7,10 +7,11 @@ import jax.numpy as jnp
 
 
 def dot(a: Any, b: Any, over: tuple[int, int] = (1, 0)) -> Any:
-    """a times b, summed over one axis of each."""
+    """a times b, summed over one axis of each; float64 sums of float64."""
     exact = jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+    kind = jnp.promote_types(a.dtype, jnp.float32)
     axes = (((over[0],), (over[1],)), ((), ()))
-    return jax.lax.dot_general(a, b, axes, precision=exact, preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(a, b, axes, precision=exact, preferred_element_type=kind)
 
 
 def pool_rows(pooling: Any, rows: Any) -> Any:

@@ -39,6 +39,19 @@ class ClipSpec:
     variant: Literal["v1", "v2"] = "v1"
 
 
+@dataclass(frozen=True)
+class RowSpec:
+    """Rows of a decoder's attention: key heads, query heads on each, numbers of a head. parts: devices that share the
+    queries of a row by its places; otherwise they share the key heads."""
+
+    name: str
+    length: int
+    heads: int
+    groups: int
+    depth: int = 128
+    parts: int = 1
+
+
 POOLS = (
     PoolSpec("llava_video_7b", 64, 27, 1152, 3584, "average", 2),
     PoolSpec("llava_video_72b", 64, 27, 1152, 8192, "average", 2, every=3),
@@ -55,6 +68,17 @@ TEMPORAL = (
     ClipSpec("valley_7b_v2", 4, 8, 16, 4096, variant="v2"),
     # The residual mean of v3, whose attention is no kernel.
     ClipSpec("valley_7b_v3", 4, 8, 16, 4096),
+)
+ROWS = (
+    RowSpec("llava_video_7b", 26112, 4, 7),
+    RowSpec("llava_video_7b_256_frames", 51200, 4, 7, parts=2),
+    RowSpec("llava_video_72b", 14336, 8, 8),
+    RowSpec("llavaction_05b", 8192, 2, 7, 64),
+    RowSpec("videollama2_8x7b", 6656, 8, 4),
+    RowSpec("valley2_7b", 2048, 32, 1),
+    # Sizes of a head that other decoders have.
+    RowSpec("head_72", 4096, 4, 2, 72),
+    RowSpec("head_80", 4096, 4, 2, 80),
 )
 
 

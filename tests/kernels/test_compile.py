@@ -8,18 +8,20 @@ pytest.importorskip("libtpu", reason="the TPU compiler is not installed: pip ins
 
 from vidlmm.kernels.cases import (
     NAMES,
+    attention_case,
     lowered,
     mesh,
     project_case,
     slowfast_case,
     temporal_case,
 )
-from vidlmm.kernels.specs import POOLS, TEMPORAL
+from vidlmm.kernels.specs import POOLS, ROWS, TEMPORAL
 
 CASES = {
     **{f"project_pool-{spec.name}": project_case(spec, backend="tpu") for spec in POOLS},
     **{f"slowfast_pool-{spec.name}": slowfast_case(spec, backend="tpu") for spec in POOLS},
     **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="tpu") for spec in TEMPORAL},
+    **{f"tree_attention-{spec.name}": attention_case(spec, backend="tpu") for spec in ROWS},
 }
 
 

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vidlmm.kernels.cases import Case, project_case, slowfast_case, temporal_case
-from vidlmm.kernels.specs import POOLS, TEMPORAL
+from vidlmm.kernels.cases import Case, attention_case, project_case, slowfast_case, temporal_case
+from vidlmm.kernels.specs import POOLS, ROWS, TEMPORAL
 
 CASES = {
     "project_pool": project_case(POOLS[2]),
     "slowfast_pool": slowfast_case(POOLS[1]),
     "temporal_pool": temporal_case(TEMPORAL[2]),
+    "tree_attention": attention_case(ROWS[0]),
 }
 
 

@@ -15,6 +15,7 @@ import pytest
 from vidlmm.plan.collectives import Collective, Links, axes_of, find_collectives, replica_groups
 from vidlmm.plan.errors import PlanError
 from vidlmm.plan.hlo import Instruction, parse
+from vidlmm.plan.loops import Loops
 from vidlmm.plan.products import flops
 from vidlmm.plan.runs import count_runs
 from vidlmm.plan.traffic import bytes_moved
@@ -26,6 +27,10 @@ NEVER = "no loop of this program is open"
 
 def closed(loop: Instruction) -> float:
     raise AssertionError(f"{NEVER}: {loop.origin}")
+
+
+def all_of_it(call: Instruction) -> float:
+    return 1.0
 
 
 def compiled(function, *shapes: tuple[int, ...]) -> str:
@@ -41,10 +46,10 @@ def test_a_loop_counts_as_often_as_it_turns() -> None:
 
     module = parse(compiled(scanned, (16, 32), (7, 32, 32)))
     runs = count_runs(module, closed)
-    assert flops(module, runs) == 7 * 2 * 16 * 32 * 32
+    assert flops(module, runs, all_of_it) == 7 * 2 * 16 * 32 * 32
     # Every turn reads its own matrix and no other: all of them once, beside what goes from turn to turn.
     matrices, carried = 7 * 32 * 32 * 4, 7 * 16 * 32 * 4
-    assert matrices <= bytes_moved(module, runs) <= matrices + 12 * carried
+    assert matrices <= bytes_moved(module, runs, all_of_it) <= matrices + 12 * carried
 
 
 def test_an_open_loop_is_asked_for_and_told() -> None:
@@ -54,7 +59,7 @@ def test_an_open_loop_is_asked_for_and_told() -> None:
 
     module = parse(compiled(open_ended, (8, 8), (1,)))
     runs = count_runs(module, lambda loop: 11.0 if "how_often" in loop.origin else 0.0)
-    assert flops(module, runs) == 11 * 2 * 8**3
+    assert flops(module, runs, all_of_it) == 11 * 2 * 8**3
     assert list(runs.open_loops.values()) == [11]
     with pytest.raises(AssertionError, match=NEVER):
         count_runs(module, closed)
@@ -68,7 +73,7 @@ def test_nested_loops_multiply() -> None:
         return jax.lax.scan(outer, x, weights)[0]
 
     module = parse(compiled(nested, (4, 8), (3, 8, 8)))
-    assert flops(module, count_runs(module, closed)) == 3 * 5 * 2 * 4 * 8 * 8
+    assert flops(module, count_runs(module, closed), all_of_it) == 3 * 5 * 2 * 4 * 8 * 8
 
 
 def test_a_convolution_counts_its_true_products() -> None:
@@ -77,7 +82,7 @@ def test_a_convolution_counts_its_true_products() -> None:
 
     plain = partial(convolution, window_strides=(2, 2), padding="VALID")
     module = parse(compiled(plain, (2, 8, 8, 3), (2, 2, 3, 5)))
-    assert flops(module, count_runs(module, closed)) == 2 * (2 * 4 * 4 * 5) * (2 * 2 * 3)
+    assert flops(module, count_runs(module, closed), all_of_it) == 2 * (2 * 4 * 4 * 5) * (2 * 2 * 3)
 
 
 TPU_TEXT = (PROGRAMS / "loop.txt").read_text()
@@ -94,7 +99,7 @@ def test_the_tpu_compilers_text() -> None:
     scatter = Collective("reduce-scatter", ("data",), 4, 1.0, 4.0 * 8 * 2, (0, 2, 4, 6))
     assert found == [gather, scatter]
     # A batch of two products, written as a convolution over holes: of four places of the window two meet the input.
-    assert flops(module, runs) == 2 * (2 * 8 * 16) * 64
+    assert flops(module, runs, all_of_it) == 2 * (2 * 8 * 16) * 64
 
 
 ASIDE = (PROGRAMS / "aside.txt").read_text()
@@ -107,7 +112,7 @@ def test_an_exchange_on_the_side_counts_once() -> None:
     found = find_collectives(module, runs, MESH)
     assert [(one.kind, one.times, one.bytes) for one in found] == [("all-gather", 1.0, 16.0 * 8 * 2)]
     # The gather reads its part and writes the whole, and meanwhile 32 numbers are read and written.
-    assert bytes_moved(module, runs) == (4 * 8 + 16 * 8) * 2 + 2 * 32 * 4
+    assert bytes_moved(module, runs, all_of_it) == (4 * 8 + 16 * 8) * 2 + 2 * 32 * 4
 
 
 def test_only_what_lies_in_main_memory_is_traffic() -> None:
@@ -118,7 +123,26 @@ def test_only_what_lies_in_main_memory_is_traffic() -> None:
     # A turn reads 64 bytes for the gather, whose result stays in the chip, and writes 64 of its slice.
     outside = 2 * (8 * 1 * 64 + 2 * 64 * 16 + 2 * 8 * 16) + 64 + 16
     scalar = 24 * (4 + 4 + 4)
-    assert bytes_moved(module, runs) == 24 * (64 + 64) + scalar + outside
+    assert bytes_moved(module, runs, all_of_it) == 24 * (64 + 64) + scalar + outside
+
+
+KERNEL = (PROGRAMS / "kernel.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        '{"flops":"4000","transcendentals":"0","bytes_accessed":"5000"}',
+        '{"bytes_accessed":"5000","flops":"4000","remote_bytes_transferred":"0"}',
+    ],
+)
+def test_a_kernel_counts_what_it_declares(cost: str) -> None:
+    """Its FLOPs, and what it reads again beside its arrays, as much of both as the data ask for."""
+    module = parse(KERNEL.replace("COST", cost))
+    runs = count_runs(module, closed)
+    half, once = Loops(1, 1, meetings=0.5).share, 3 * 8 * 16 * 2
+    assert (flops(module, runs, all_of_it), bytes_moved(module, runs, all_of_it)) == (4000, 5000)
+    assert (flops(module, runs, half), bytes_moved(module, runs, half)) == (2000, once + (5000 - once) / 2)
 
 
 def test_a_text_without_a_program_is_refused() -> None:

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from vidlmm.models.attention import attend, sight
+from vidlmm.kernels.tree_attention.rule import sight
+from vidlmm.models.attention import attend
 from vidlmm.models.cache import Cache, empty_cache
 from vidlmm.models.experts import experts
 from vidlmm.models.linear import linear

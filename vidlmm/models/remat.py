@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-from vidlmm.models.attention import SAVED
+from vidlmm.kernels.tree_attention.heads import SAVED
 
 Remat = Literal["none", "dots", "attention", "layer", "offload"]
 REMATS: tuple[Remat, ...] = get_args(Remat)

@@ -3,15 +3,16 @@
 import jax
 from jaxtyping import Array, Float
 
-from vidlmm.models.attention import Ids, attend_rows
+from vidlmm.kernels.choice import choose
+from vidlmm.kernels.tree_attention import Ids, tree_attention
 from vidlmm.models.bidirectional import attend_all
-from vidlmm.models.sharding import Spec, axes_of, current_rules, gathered, per_device
+from vidlmm.models.sharding import Spec, axes_of, current_rules, device_of, gathered, per_device
 
 
 def row_attention(
     q: Float[Array, "B K G L d"], k: Float[Array, "B K L d"], v: Float[Array, "B K L d"], who: Ids
 ) -> Float[Array, "B K G L d"]:
-    """Attention of whole rows on themselves (`attend_rows`).
+    """Attention of whole rows on themselves (`vidlmm.kernels.tree_attention`), by what pays on the program's devices.
 
     A device answers the queries of its own rows, heads and places. Where rows are split by places, it first collects
     their keys and values, which are few beside the queries; the backward pass sends each device the sum of its own
@@ -19,16 +20,18 @@ def row_attention(
     """
     rules = current_rules()
     if rules is None:
-        return attend_rows(q, k, v, who, who)
+        return tree_attention(q, k, v, who, who)
     of_q = rules.used(("rows", "kv_heads", None, "places", None), q.shape)
     rows, heads, places = (axes_of(of_q, d) or None for d in (0, 1, 3))
     of_k = Spec(rows, heads, places)
     of_own, of_all = (jax.tree.map(lambda _, spec=spec: spec, who) for spec in (Spec(rows, places), Spec(rows)))
 
     def own(q: Array, k: Array, v: Array, queries: Ids, keys: Ids) -> Array:
-        return attend_rows(q, gathered(k, of_k, 2), gathered(v, of_k, 2), queries, keys)
+        return tree_attention(q, gathered(k, of_k, 2), gathered(v, of_k, 2), queries, keys, device=device)
 
-    return per_device(own, rules, (of_q, of_k, of_k, of_own, of_all), of_q)(q, k, v, who, who)
+    device = device_of(rules)
+    kernel = choose("tree_attention", device=device).backend != "xla"
+    return per_device(own, rules, (of_q, of_k, of_k, of_own, of_all), of_q, kernel=kernel)(q, k, v, who, who)
 
 
 def encoder_attention(

@@ -87,10 +87,18 @@ def _at(x: Array, rules: Rules, spec: Spec) -> Array:
     return jax.lax.with_sharding_constraint(x, jax.sharding.NamedSharding(rules.mesh, spec))
 
 
-def per_device(function: Callable[..., Any], rules: Rules, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-    """`function` of the parts that each device holds; what a spec does not split is whole."""
+def device_of(rules: Rules) -> Any:
+    """One of the devices that a program under these rules is compiled for; None where the mesh names none."""
+    return rules.mesh.devices.flat[0] if isinstance(rules.mesh, jax.sharding.Mesh) else None
+
+
+def per_device(
+    function: Callable[..., Any], rules: Rules, in_specs: Any, out_specs: Any, *, kernel: bool = False
+) -> Callable[..., Any]:
+    """`function` of the parts that each device holds; what a spec does not split is whole. kernel: it calls one of
+    Pallas, which has to stand under all axes."""
     # Over an axis of one device nothing is summed, also not in the backward pass.
-    wide = frozenset(name for name, size in rules.mesh.shape.items() if size > 1)
+    wide = frozenset(name for name, size in rules.mesh.shape.items() if size > 1 or kernel)
     specs = {"in_specs": in_specs, "out_specs": out_specs, "axis_names": wide}
     return jax.shard_map(function, mesh=rules.mesh, check_vma=False, **specs)
 

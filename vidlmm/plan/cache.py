@@ -13,7 +13,7 @@ from vidlmm.checkpoint.files import write_atomic
 from vidlmm.plan.result import Plan
 
 # Of what a plan holds and how it is read from a program; a change makes the kept ones void.
-VERSION = 2
+VERSION = 3
 _PLACES = re.compile(r"\bloc\([^)]*\)|#loc\d*.*$", re.MULTILINE)
 
 

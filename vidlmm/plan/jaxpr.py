@@ -30,6 +30,8 @@ def _of(equation: Any, turns: int, loops: bool) -> float:
         kernel, out = equation.invars[1].aval.shape, equation.outvars[0].aval.shape
         channel = given["dimension_numbers"].rhs_spec[0]
         return 2.0 * math.prod(out) * math.prod(kernel) / kernel[channel]
+    if name == "pallas_call" and given["cost_estimate"] is not None:
+        return float(given["cost_estimate"].flops)
     if name == "scan":
         return products(given["jaxpr"], turns, loops=loops) * (given["length"] if loops else 1)
     if name == "while":

@@ -1,4 +1,4 @@
-"""How often the loops turn whose length a program decides while it runs."""
+"""How often the loops turn whose length a program decides while it runs, and how much of their work kernels do."""
 
 import math
 from collections.abc import Callable
@@ -7,24 +7,28 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from vidlmm.kernels.tree_attention.rule import Ids
+from vidlmm.kernels.tree_attention.tpu import KERNEL, Setup, steps
+from vidlmm.kernels.tree_attention.xla import PAIRS, chunk_pairs
 from vidlmm.losses.cross_entropy import CHUNKS
-from vidlmm.models.attention import PAIRS, Ids, chunk_pairs
 from vidlmm.models.experts import LARGEST_PIECE, PIECES, SMALLEST_PIECE
 from vidlmm.parallel.rules import BATCH
 from vidlmm.plan.hlo import Instruction
 from vidlmm.plan.workload import Workload
+from vidlmm.spec import DecoderSpec
 
 
 @dataclass(frozen=True)
 class Loops:
     """pairs: pairs of chunks that the attention of rows goes through, on the device with the most. pieces: of an
     expert, where all experts have the same number of tokens. chunks: of trained tokens in the loss. others: turns of
-    any further loop."""
+    any further loop. meetings: pairs of blocks that the attention's kernel goes through, by those that it declares."""
 
     pairs: int
     pieces: int
     chunks: int = 1
     others: int = 1
+    meetings: float = 1.0
 
     def turns(self) -> Callable[[Instruction], float]:
         """How often a loop turns, by its origin."""
@@ -37,6 +41,10 @@ class Loops:
 
         return found
 
+    def share(self, call: Instruction) -> float:
+        """Of what a kernel declares, how much its data ask for."""
+        return self.meetings if KERNEL in call.origin else 1.0
+
 
 def loops_of(work: Workload, platform: str) -> Loops:
     """The loops of a train step whose rows are full, on devices of a platform."""
@@ -45,7 +53,13 @@ def loops_of(work: Workload, platform: str) -> Loops:
     # Devices that hold parts of the vocabulary share the tokens of their rows.
     scored = rows * work.trained_places / mesh["context"] / mesh["tensor"]
     chunks = math.ceil(scored / work.settings["loss_chunk"])
-    return Loops(_pairs(stage.length, work.samples, mesh["context"], platform), _pieces(work, rows), chunks)
+    parts = mesh["context"]
+    return Loops(
+        _pairs(stage.length, work.samples, parts, platform),
+        _pieces(work, rows),
+        chunks,
+        meetings=_meetings(work.spec.decoder, stage.length, work.samples, parts),
+    )
 
 
 def prompt_loops(length: int, platform: str) -> Loops:
@@ -56,12 +70,37 @@ def prompt_loops(length: int, platform: str) -> Loops:
 def _pairs(length: int, samples: int, parts: int, platform: str) -> int:
     """Pairs of chunks of a row of equal samples; the last of `parts` equal parts has the most."""
     with jax.default_device(jax.devices("cpu")[0]):
-        place = np.arange(length, dtype=np.int32)[None]
-        segment = 1 + np.minimum(place // (length // samples), samples - 1)
-        keys = Ids(*(jax.numpy.asarray(x) for x in (place, segment, np.zeros_like(place))))
-        size = length // parts
-        cuts = [slice(part * size, (part + 1) * size) for part in range(parts)]
-        return max(int(chunk_pairs(Ids(*(x[:, cut] for x in keys)), keys, platform)) for cut in cuts)
+        keys = _ids(length, samples)
+        return max(int(chunk_pairs(queries, keys, platform)) for queries in _cut(keys, parts))
+
+
+def _meetings(decoder: DecoderSpec, length: int, samples: int, parts: int) -> float:
+    """As `_pairs`, of the kernel's blocks, by those of a row of one sample."""
+    groups, depth = decoder.heads // decoder.kv_heads, decoder.dim_per_head
+    q, k = (
+        jax.ShapeDtypeStruct(shape, jax.numpy.bfloat16)
+        for shape in ((1, 1, groups, length // parts, depth), (1, 1, length, depth))
+    )
+    if not Setup().takes(q, k):
+        return 1.0
+    with jax.default_device(jax.devices("cpu")[0]):
+        many, one = (
+            max(int(steps(queries, keys, Setup().sizes(q, k))) for queries in _cut(keys, parts))
+            for keys in (_ids(length, samples), _ids(length, 1))
+        )
+    return many / one
+
+
+def _ids(length: int, samples: int) -> Ids:
+    """Of a row of equal samples."""
+    place = np.arange(length, dtype=np.int32)[None]
+    segment = 1 + np.minimum(place // (length // samples), samples - 1)
+    return Ids(*(jax.numpy.asarray(x) for x in (place, segment, np.zeros_like(place))))
+
+
+def _cut(keys: Ids, parts: int) -> list[Ids]:
+    size = keys.place.shape[1] // parts
+    return [Ids(*(x[:, part * size : (part + 1) * size] for x in keys)) for part in range(parts)]
 
 
 def _pieces(work: Workload, rows: int) -> int:

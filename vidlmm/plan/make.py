@@ -144,7 +144,7 @@ def lower(program: StageProgram, arrays: Mapping[str, Any], mesh: Mesh) -> tuple
 def flow_of(module: Module, loops: Loops, mesh: Mesh, target: Target) -> Flow:
     """FLOPs, bytes, collectives and times of a compiled program."""
     runs = count_runs(module, loops.turns())
-    done, moved = flops(module, runs), bytes_moved(module, runs)
+    done, moved = flops(module, runs, loops.share), bytes_moved(module, runs, loops.share)
     found = find_collectives(module, runs, dict(mesh.shape))
     links = target.links(list(mesh.devices.flat))
     seconds = {} if target.chip is None else dict(roofline(target.chip, done, moved, found, links).terms)

@@ -1,26 +1,35 @@
-"""FLOPs of the matrix products and convolutions of a compiled program, on one device."""
+"""FLOPs of a compiled program on one device: of matrix products, of convolutions, and what kernels declare."""
 
 import math
 import re
+from collections.abc import Callable
 
 import numpy as np
 
+from vidlmm.plan.declared import declared
 from vidlmm.plan.hlo import Computation, Instruction, Module, Shape
 from vidlmm.plan.runs import Runs
 
 
-def flops(module: Module, runs: Runs) -> float:
-    """What one device multiplies and adds, each computation as often as it runs."""
+def flops(module: Module, runs: Runs, share: Callable[[Instruction], float]) -> float:
+    """What one device multiplies and adds, each computation as often as it runs.
+
+    Args:
+        share: of what a kernel's call declares, how much its data ask for.
+    """
     found = (
-        times * _of(module.computations[name], one)
+        times * _of(module.computations[name], one, share)
         for name, times in runs.times.items()
         for one in module.computations[name].instructions
-        if one.opcode in ("dot", "convolution")
+        if one.opcode in ("dot", "convolution", "custom-call")
     )
     return sum(found, 0.0)
 
 
-def _of(computation: Computation, one: Instruction) -> float:
+def _of(computation: Computation, one: Instruction, share: Callable[[Instruction], float]) -> float:
+    if one.opcode == "custom-call":
+        told = declared(one)
+        return 0.0 if told is None else told.flops * share(one)
     left, right = (computation.by_name[name].shapes[0] for name in one.operands[:2])
     return _dot(one, left) if one.opcode == "dot" else _convolution(one, left, right)
 

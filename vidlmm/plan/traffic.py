@@ -2,11 +2,14 @@
 
 Every operation reads its operands and writes its results; what the compiler keeps inside the chip costs nothing. Of an
 array that is only sliced, the slices count; an update in place counts the update. What an operation reads twice because
-it does not fit the chip is not seen, so this is a lower bound of the traffic of this program.
+it does not fit the chip is not seen, so this is a lower bound of the traffic of this program. A kernel declares what it
+reads again, and that counts.
 """
 
 import re
+from collections.abc import Callable
 
+from vidlmm.plan.declared import declared
 from vidlmm.plan.hlo import Computation, Instruction, Module
 from vidlmm.plan.runs import Runs, is_echo
 
@@ -18,10 +21,14 @@ _FREE = {
 _SLICES = ("dynamic-slice", "slice", "gather")
 
 
-def bytes_moved(module: Module, runs: Runs) -> float:
-    """Bytes over the whole program."""
+def bytes_moved(module: Module, runs: Runs, share: Callable[[Instruction], float]) -> float:
+    """Bytes over the whole program.
+
+    Args:
+        share: of what a kernel's call declares to read again, how much its data ask for.
+    """
     found = (
-        times * _moved(module, module.computations[name], one)
+        times * _moved(module, module.computations[name], one, share)
         for name, times in runs.times.items()
         if name not in runs.fused
         for one in module.computations[name].instructions
@@ -29,7 +36,7 @@ def bytes_moved(module: Module, runs: Runs) -> float:
     return sum(found, 0.0)
 
 
-def _moved(module: Module, around: Computation, one: Instruction) -> float:
+def _moved(module: Module, around: Computation, one: Instruction, share: Callable[[Instruction], float]) -> float:
     if one.opcode in _FREE:
         return 0.0
     if one.opcode == "fusion":
@@ -43,7 +50,9 @@ def _moved(module: Module, around: Computation, one: Instruction) -> float:
     if one.opcode in ("dynamic-update-slice", "scatter"):
         update = _read(around, one.operands[1 if one.opcode == "dynamic-update-slice" else -1])
         return 2 * update
-    return written + sum((_read(around, name) for name in dict.fromkeys(one.operands)), 0.0)
+    once = written + sum((_read(around, name) for name in dict.fromkeys(one.operands)), 0.0)
+    told = declared(one)
+    return once if told is None else once + max(told.bytes - once, 0.0) * share(one)
 
 
 def _read(computation: Computation, name: str) -> float:
