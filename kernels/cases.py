@@ -17,7 +17,9 @@ from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import ClipSpec, PoolSpec
+from vidlmm.kernels.specs import ClipSpec, PoolSpec, StcSpec
+from vidlmm.kernels.stc_downsample import stc_downsample
+from vidlmm.kernels.stc_downsample.windows import Windows
 from vidlmm.kernels.temporal_pool import temporal_pool
 
 NAMES = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "7x": "tpu7x:2x2x1"}
@@ -86,6 +88,19 @@ def temporal_case(spec: ClipSpec, **options: Any) -> Case:
     layer = ((cells, spec.width), (1,)) if spec.variant == "v2" else ()
     shapes = ((spec.clips, spec.frames, 1 + cells, spec.width), *layer, (spec.clips, cells, spec.width))
     return Case(call, shapes, (both, *[P()] * len(layer), both))
+
+
+def stc_case(spec: StcSpec, **options: Any) -> Case:
+    """Clips on one axis of the mesh, columns of the output on the other. A single clip is on both."""
+    windows, clips = Windows(spec.frames, spec.side, spec.padding), "data" if spec.clips > 1 else None
+    shapes = (
+        (spec.clips, spec.frames, spec.side**2, spec.width),
+        (2, 2, 2, spec.width, spec.width),
+        (spec.width,),
+        (spec.clips, windows.steps, windows.cells, spec.width),
+    )
+    splits = (P(clips), P(None, None, None, None, "model"), P("model"), P(clips, None, None, "model"))
+    return Case(partial(stc_downsample, padding=spec.padding, **options), shapes, splits)
 
 
 def lowered(case: Case, mesh: Mesh) -> Any:

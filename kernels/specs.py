@@ -39,6 +39,18 @@ class ClipSpec:
     variant: Literal["v1", "v2"] = "v1"
 
 
+@dataclass(frozen=True)
+class StcSpec:
+    """VideoLLaMA 2's connector: clips of side x side patches, 2 x 2 x 2 of which make one cell of the same width."""
+
+    name: str
+    clips: int
+    frames: int
+    side: int
+    width: int
+    padding: int
+
+
 POOLS = (
     PoolSpec("llava_video_7b", 64, 27, 1152, 3584, "average", 2),
     PoolSpec("llava_video_72b", 64, 27, 1152, 8192, "average", 2, every=3),
@@ -56,6 +68,14 @@ TEMPORAL = (
     # The residual mean of v3, whose attention is no kernel.
     ClipSpec("valley_7b_v3", 4, 8, 16, 4096),
 )
+STC = (
+    StcSpec("videollama2_7b_released", 1, 8, 24, 4096, 1),
+    # A device's clips in training; the same without padding, as published.
+    StcSpec("videollama2_7b", 4, 8, 24, 4096, 0),
+    StcSpec("videollama2_7b_16f_released", 2, 16, 24, 4096, 1),
+    StcSpec("videollama2_72b_released", 1, 8, 24, 8192, 1),
+    StcSpec("videollama2_1_7b_16f_released", 1, 16, 27, 3584, 0),
+)
 
 
 def cut_pool(spec: PoolSpec) -> PoolSpec:
@@ -67,3 +87,8 @@ def cut_pool(spec: PoolSpec) -> PoolSpec:
 def cut_clip(spec: ClipSpec) -> ClipSpec:
     """At test size: the grid stays; widths and frames shrink."""
     return replace(spec, clips=2, frames=min(spec.frames, 4), width=128)
+
+
+def cut_stc(spec: StcSpec) -> StcSpec:
+    """At test size: the grid's remainder by two and the padding stay, an odd count of frames where none is added."""
+    return replace(spec, clips=2, frames=4 + (spec.padding == 0), side=6 + spec.side % 2, width=256)
