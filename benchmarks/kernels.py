@@ -29,12 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Format, Layout
 
-from vidlmm.kernels.cases import NAMES, Case, mesh, project_case, slowfast_case, temporal_case
+from vidlmm.kernels.cases import NAMES, Case, mesh, project_case, slowfast_case, stc_case, temporal_case
 from vidlmm.kernels.launch import Launch
 from vidlmm.kernels.project_pool import tpu as project_tpu
 from vidlmm.kernels.slowfast_pool import tpu as slowfast_tpu
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import POOLS, TEMPORAL, ClipSpec, PoolSpec
+from vidlmm.kernels.specs import POOLS, STC, TEMPORAL, ClipSpec, PoolSpec, StcSpec
+from vidlmm.kernels.stc_downsample import launches as stc_launches
 from vidlmm.kernels.temporal_pool import tpu as temporal_tpu
 
 RESULTS = Path(__file__).parent / "results" / "kernels.json"
@@ -43,13 +44,15 @@ BACKENDS = ("tpu", "xla")
 
 class Row(NamedTuple):
     """A kernel at a shape. launches: forward, then those of the backward pass; numbers: what is prefetched; flops of
-    the function alone, forward; again: whether gradients depend on the arguments."""
+    the function alone, forward; again: whether gradients depend on the arguments; kept: the forward launch that leaves
+    something for the backward pass, where that is another one."""
 
     case: Callable[[str], Case]
     launches: tuple[Launch, ...]
     numbers: tuple[np.ndarray, ...]
     flops: int
     again: bool
+    kept: Launch | None = None
 
 
 def project_row(spec: PoolSpec) -> Row:
@@ -90,10 +93,22 @@ def temporal_row(spec: ClipSpec) -> Row:
     return Row(lambda backend: temporal_case(spec, backend=backend), launches, (length,), flops, sizes.scored)
 
 
+def stc_row(spec: StcSpec) -> Row:
+    case = stc_case(spec)
+    x, weight = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in case.shapes[:2])
+    sizes = stc_launches.sizes_of(x, weight, stc_launches.Setup(spec.padding))
+    makers = (stc_launches.forward_launch, stc_launches.features_launch, stc_launches.weights_launch)
+    launches, kept = tuple(make(sizes) for make in makers), stc_launches.forward_launch(sizes, differentiated=True)
+    flops = 2 * prod(case.shapes[-1]) * prod(weight.shape[:4])
+    length = np.full(spec.clips, spec.frames)
+    return Row(lambda backend: stc_case(spec, backend=backend), launches, (length,), flops, True, kept)
+
+
 ROWS: dict[str, dict[str, Row]] = {
     "project_pool": {spec.name: project_row(spec) for spec in POOLS[:3]},
     "slowfast_pool": {spec.name: slowfast_row(spec) for spec in POOLS[:2]},
     "temporal_pool": {spec.name: temporal_row(spec) for spec in (TEMPORAL[0], TEMPORAL[2])},
+    "stc_downsample": {spec.name: stc_row(spec) for spec in STC},
 }
 
 
@@ -127,7 +142,7 @@ def measure(kernel: str, name: str, target: str, backward: bool) -> dict[str, An
     """One line of the table."""
     row = ROWS[kernel][name]
     device = mesh(target).devices.flat[0]
-    launches = row.launches if backward else row.launches[:1]
+    launches = (row.kept or row.launches[0], *row.launches[1:]) if backward else row.launches[:1]
     moved = sum(launch.moved(*row.numbers) for launch in launches)
     found: dict[str, Any] = {"kernel": kernel, "shape": name, "target": target}
     found |= {

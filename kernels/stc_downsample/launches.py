@@ -104,53 +104,71 @@ def forward_launch(s: Sizes, differentiated: bool = False) -> Launch:
         scratch = (((together * v.steps, v.cells, part), jnp.float32), *_gathering(s))
         grid = (*outer, s.blocks, together, v.taken)
         free = (True, True, False, False, False)
-        flops = 2 * s.clips * v.taken * v.cells * TAPS * s.features * s.width
-        name = "stc_downsample_tpu"
-        return Launch(name, grid, ins, (out,) * (2 if differentiated else 1), scratch, free, 1, flops)
+        outs = (out,) * (2 if differentiated else 1)
+        return Launch("stc_downsample_tpu", grid, ins, outs, scratch, free, 1, _flops(s))
 
     seen, weights = s.clips * v.taken * v.side**2, 2 * TAPS * s.width
     return _cheapest(s, launch, lambda together, part: s.width // part * seen + s.clips // together * weights)
 
 
 def features_launch(s: Sizes) -> Launch:
-    """Grid: groups of clips, blocks of features, clips, frames."""
+    """Grid: groups of clips, blocks of features, frames (`in_turn`), clips."""
     v = s.windows
 
     def launch(together: int, part: int) -> Launch:
         pull = (s.clips, v.steps, v.cells, s.width)
+
+        def w_at(g: Any, k: Any, f: Any, c: Any, length: Any) -> tuple[Any, ...]:
+            return (in_turn(f, v.frames) + v.padding) % STEP, 0, 0, k, 0
+
+        def out_at(g: Any, k: Any, f: Any, c: Any, length: Any) -> tuple[Any, ...]:
+            return g * together + c, in_turn(f, v.frames), 0, k
+
         ins = (
-            Block(pull, s.dtype, (together, *pull[1:]), lambda g, k, c, f, at: (g, 0, 0, 0), True),
-            Block(_weights(s), s.dtype, (STEP,) * 3 + (s.block, s.width), lambda g, k, c, f, at: (0, 0, 0, k, 0)),
+            Block(pull, s.dtype, (together, *pull[1:]), lambda g, k, f, c, at: (g, 0, 0, 0), True),
+            Block(_weights(s), s.dtype, (1, STEP, STEP, s.block, s.width), w_at),
         )
-        shown = (s.clips, v.frames, v.side**2, s.features)
-        out = Block(shown, s.dtype, (1, 1, v.side**2, s.block), lambda g, k, c, f, at: (g * together + c, f, 0, k))
+        out = Block((s.clips, v.frames, v.side**2, s.features), s.dtype, (1, 1, v.side**2, s.block), out_at)
         scratch = (((v.side**2, s.block), jnp.float32), ((v.cells, TAPS * s.block), jnp.float32))
-        grid = (s.clips // together, s.blocks, together, v.frames)
-        flops = 2 * s.clips * v.taken * v.cells * TAPS * s.features * s.width
-        return Launch("stc_downsample_tpu_dx", grid, ins, (out,), scratch, (True, True, False, False), 1, flops)
+        grid = (s.clips // together, s.blocks, v.frames, together)
+        free = (True, True, False, False)
+        return Launch("stc_downsample_tpu_dx", grid, ins, (out,), scratch, free, 1, _flops(s))
 
     return _cheapest(s, launch, lambda together, part: s.clips // together, parts=[s.width])
 
 
 def weights_launch(s: Sizes) -> Launch:
-    """Grid: parts of the output, blocks of features, clips, frames. Sums are float32 and leave in the weights' type."""
+    """Grid: parts of the output, blocks of features, taps in time, clips, frames of the tap. Sums are float32 and
+    leave in the weights' type."""
     v = s.windows
 
     def launch(together: int, part: int) -> Launch:
-        shown, pull = (s.clips, v.frames, v.side**2, s.features), (s.clips, v.steps, v.cells, s.width)
+        pull = (s.clips, v.steps, v.cells, s.width)
+
+        def x_at(n: Any, k: Any, a: Any, c: Any, i: Any, length: Any) -> tuple[Any, ...]:
+            # Behind a clip's end stays the last frame of this tap.
+            first = (a + v.padding) % STEP
+            last = jnp.maximum(length[c] - 1 - first, 0) // STEP
+            return c, jnp.minimum(first + STEP * jnp.minimum(i, last), v.frames - 1), 0, k
+
         ins = (
-            Block(
-                shown, s.dtype, (1, 1, v.side**2, s.block), lambda n, k, c, f, at: (c, _there(f, at[c]), 0, k)
-            ),
-            Block(pull, s.dtype, (*pull[:3], part), lambda n, k, c, f, at: (0, 0, 0, n), True),
+            Block((s.clips, v.frames, v.side**2, s.features), s.dtype, (1, 1, v.side**2, s.block), x_at),
+            Block(pull, s.dtype, (*pull[:3], part), lambda n, k, a, c, i, at: (0, 0, 0, n), True),
         )
-        out = Block(_weights(s), s.dtype, (STEP,) * 3 + (s.block, part), lambda n, k, c, f, at: (0, 0, 0, k, n))
-        scratch = (((STEP, TAPS * s.block, part), jnp.float32), *_gathering(s))
-        grid = (s.width // part, s.blocks, s.clips, v.taken)
-        flops = 2 * s.clips * v.taken * v.cells * TAPS * s.features * s.width
-        return Launch("stc_downsample_tpu_dw", grid, ins, (out,), scratch, (True, True, False, False), 1, flops)
+        block = (1, STEP, STEP, s.block, part)
+        out = Block(_weights(s), s.dtype, block, lambda n, k, a, c, i, at: (a, 0, 0, k, n))
+        scratch = (((TAPS * s.block, part), jnp.float32), *_gathering(s))
+        grid = (s.width // part, s.blocks, STEP, s.clips, -(-v.taken // STEP))
+        free = (True, True, False, False, False)
+        return Launch("stc_downsample_tpu_dw", grid, ins, (out,), scratch, free, 1, _flops(s))
 
     return _cheapest(s, launch, lambda together, part: s.width // part, groups=[s.clips])
+
+
+def in_turn(number: Any, frames: int) -> Any:
+    """Frames in an order in which the weights of a tap in time are read once: the even ones, then the odd ones."""
+    even = -(-frames // STEP)
+    return jnp.where(number < even, STEP * number, STEP * (number - even) + 1)
 
 
 def _cheapest(
@@ -185,6 +203,12 @@ def _gathering(s: Sizes) -> tuple[tuple[tuple[int, ...], Any], ...]:
     """A frame's tokens in float32, and the rows gathered from them."""
     v = s.windows
     return ((v.side**2, s.block), jnp.float32), ((v.cells, TAPS * s.block), jnp.float32)
+
+
+def _flops(s: Sizes) -> int:
+    """Of one product."""
+    v = s.windows
+    return 2 * s.clips * v.taken * v.cells * TAPS * s.features * s.width
 
 
 def traffic(s: Sizes, length: Any) -> dict[str, int]:

@@ -15,7 +15,14 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from vidlmm.kernels.products import dot
-from vidlmm.kernels.stc_downsample.launches import Setup, features_launch, forward_launch, sizes_of, weights_launch
+from vidlmm.kernels.stc_downsample.launches import (
+    Setup,
+    features_launch,
+    forward_launch,
+    in_turn,
+    sizes_of,
+    weights_launch,
+)
 from vidlmm.kernels.stc_downsample.windows import STEP, TAPS, Windows
 
 
@@ -80,22 +87,21 @@ def _forward_step(length: Any, x: Any, w: Any, b: Any, *refs: Any, windows: Wind
 
 
 def _features_step(length: Any, d_z: Any, w: Any, d_x: Any, wide: Any, pulled: Any, *, windows: Windows) -> None:
-    clip, frame = pl.program_id(2), pl.program_id(3)
+    clip, frame = pl.program_id(3), in_turn(pl.program_id(2), windows.frames)
 
-    @pl.when((clip == 0) & (frame == 0))
+    @pl.when((pl.program_id(2) == 0) & (clip == 0))
     def _() -> None:
         # Tokens that stand in no window stay at zero.
         wide[...] = jnp.zeros_like(wide)
 
-    there = frame < jnp.minimum(length[pl.program_id(0) * pl.num_programs(2) + clip], windows.taken)
+    there = frame < jnp.minimum(length[pl.program_id(0) * pl.num_programs(3) + clip], windows.taken)
 
     @pl.when(there)
     def _() -> None:
-        step, tap = (frame + windows.padding) // STEP, (frame + windows.padding) % STEP
-        pulled[...] = dot(d_z[clip, step], _rows(w, tap), (1, 1))
+        pulled[...] = dot(d_z[clip, (frame + windows.padding) // STEP], _rows(w, 0), (1, 1))
         width = wide.shape[1]
-        for at, cell, count, token in windows.runs():
-            found = pulled[pl.ds(cell, count), pl.ds(at * width, width)]
+        for tap, cell, count, token in windows.runs():
+            found = pulled[pl.ds(cell, count), pl.ds(tap * width, width)]
             wide[pl.ds(token, count, stride=STEP), :] = found
         d_x[0, 0] = wide[...].astype(d_x.dtype)
 
@@ -107,20 +113,20 @@ def _features_step(length: Any, d_z: Any, w: Any, d_x: Any, wide: Any, pulled: A
 def _weights_step(
     length: Any, x: Any, d_z: Any, d_w: Any, total: Any, wide: Any, taken: Any, *, windows: Windows
 ) -> None:
-    clip, frame = pl.program_id(2), pl.program_id(3)
+    clip, number = pl.program_id(3), pl.program_id(4)
+    frame = (pl.program_id(2) + windows.padding) % STEP + STEP * number
 
-    @pl.when((clip == 0) & (frame == 0))
+    @pl.when((clip == 0) & (number == 0))
     def _() -> None:
         total[...] = jnp.zeros_like(total)
         taken[...] = jnp.zeros_like(taken)
 
-    @pl.when(frame < length[clip])
+    @pl.when(frame < jnp.minimum(length[clip], windows.taken))
     def _() -> None:
-        step, tap = (frame + windows.padding) // STEP, (frame + windows.padding) % STEP
         rows = _gathered(x[0, 0], wide, taken, windows).astype(d_z.dtype)
-        total[tap] += dot(rows, d_z[clip, step], (0, 0))
+        total[...] += dot(rows, d_z[clip, (frame + windows.padding) // STEP], (0, 0))
 
-    @pl.when((clip == pl.num_programs(2) - 1) & (frame == pl.num_programs(3) - 1))
+    @pl.when((clip == pl.num_programs(3) - 1) & (number == pl.num_programs(4) - 1))
     def _() -> None:
         d_w[...] = total[...].reshape(d_w.shape).astype(d_w.dtype)
 
