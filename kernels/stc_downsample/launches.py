@@ -88,7 +88,7 @@ def forward_launch(s: Sizes, differentiated: bool = False) -> Launch:
         def out_at(g: Any, n: Any, k: Any, c: Any, f: Any, length: Any) -> tuple[Any, ...]:
             # Before the last block of features nothing is finished, and the first block of the group waits.
             done = jnp.asarray(k == last, jnp.int32)
-            return g * together + c * done, (f + v.padding) // STEP * done, 0, n
+            return g * together + c * done, v.step_and_tap(f)[0] * done, 0, n
 
         def x_at(g: Any, n: Any, k: Any, c: Any, f: Any, length: Any) -> tuple[Any, ...]:
             clip = g * together + c
@@ -119,7 +119,7 @@ def features_launch(s: Sizes) -> Launch:
         pull = (s.clips, v.steps, v.cells, s.width)
 
         def w_at(g: Any, k: Any, f: Any, c: Any, length: Any) -> tuple[Any, ...]:
-            return (in_turn(f, v.frames) + v.padding) % STEP, 0, 0, k, 0
+            return v.step_and_tap(in_turn(f, v.frames))[1], 0, 0, k, 0
 
         def out_at(g: Any, k: Any, f: Any, c: Any, length: Any) -> tuple[Any, ...]:
             return g * together + c, in_turn(f, v.frames), 0, k
@@ -147,8 +147,8 @@ def weights_launch(s: Sizes) -> Launch:
 
         def x_at(n: Any, k: Any, a: Any, c: Any, i: Any, length: Any) -> tuple[Any, ...]:
             # Behind a clip's end stays the last frame of this tap.
-            first = (a + v.padding) % STEP
-            last = jnp.maximum(length[c] - 1 - first, 0) // STEP
+            first = v.first_of(a)
+            last = jnp.maximum(length[c] - 1 - first, 0) >> 1
             return c, jnp.minimum(first + STEP * jnp.minimum(i, last), v.frames - 1), 0, k
 
         ins = (

@@ -72,7 +72,7 @@ def _forward_step(length: Any, x: Any, w: Any, b: Any, *refs: Any, windows: Wind
         total[...] = jnp.zeros_like(total)
         taken[...] = jnp.zeros_like(taken)
 
-    step, tap = (frame + windows.padding) // STEP, (frame + windows.padding) % STEP
+    step, tap = windows.step_and_tap(frame)
     own = clip * windows.steps + step
 
     @pl.when(frame < length[pl.program_id(0) * together + clip])
@@ -98,7 +98,7 @@ def _features_step(length: Any, d_z: Any, w: Any, d_x: Any, wide: Any, pulled: A
 
     @pl.when(there)
     def _() -> None:
-        pulled[...] = dot(d_z[clip, (frame + windows.padding) // STEP], _rows(w, 0), (1, 1))
+        pulled[...] = dot(d_z[clip, windows.step_and_tap(frame)[0]], _rows(w, 0), (1, 1))
         width = wide.shape[1]
         for tap, cell, count, token in windows.runs():
             found = pulled[pl.ds(cell, count), pl.ds(tap * width, width)]
@@ -114,7 +114,7 @@ def _weights_step(
     length: Any, x: Any, d_z: Any, d_w: Any, total: Any, wide: Any, taken: Any, *, windows: Windows
 ) -> None:
     clip, number = pl.program_id(3), pl.program_id(4)
-    frame = (pl.program_id(2) + windows.padding) % STEP + STEP * number
+    frame = windows.first_of(pl.program_id(2)) + STEP * number
 
     @pl.when((clip == 0) & (number == 0))
     def _() -> None:
@@ -124,7 +124,7 @@ def _weights_step(
     @pl.when(frame < jnp.minimum(length[clip], windows.taken))
     def _() -> None:
         rows = _gathered(x[0, 0], wide, taken, windows).astype(d_z.dtype)
-        total[...] += dot(rows, d_z[clip, (frame + windows.padding) // STEP], (0, 0))
+        total[...] += dot(rows, d_z[clip, windows.step_and_tap(frame)[0]], (0, 0))
 
     @pl.when((clip == pl.num_programs(3) - 1) & (number == pl.num_programs(4) - 1))
     def _() -> None:

@@ -6,6 +6,7 @@ not overlap: a frame belongs to one time step, a token to one cell and one tap (
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 STEP = 2
 TAPS = STEP * STEP
@@ -38,6 +39,14 @@ class Windows:
     def taken(self) -> int:
         """Frames that stand in a window; one that does not fill the last is left out."""
         return min(self.frames, STEP * self.steps - self.padding)
+
+    def step_and_tap(self, frame: Any) -> tuple[Any, Any]:
+        """The time step of a frame, and its place in the window. A division by two that knows no signs."""
+        return (frame + self.padding) >> 1, (frame + self.padding) & 1
+
+    def first_of(self, tap: Any) -> Any:
+        """The first frame with this place in a window."""
+        return (tap + self.padding) & 1
 
     def runs(self) -> Iterator[tuple[int, int, int, int]]:
         """(tap, first cell, count, first token) of each run inside a frame; cells without a run take zeros."""
