@@ -29,12 +29,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Format, Layout
 
-from vidlmm.kernels.cases import NAMES, Case, mesh, project_case, slowfast_case, stc_case, temporal_case
+from vidlmm.kernels.cases import NAMES, Case, mesh, project_case, slowfast_case, stage_case, stc_case, temporal_case
+from vidlmm.kernels.depthwise_norm import tpu as stage_tpu
 from vidlmm.kernels.launch import Launch
 from vidlmm.kernels.project_pool import tpu as project_tpu
 from vidlmm.kernels.slowfast_pool import tpu as slowfast_tpu
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import POOLS, STC, TEMPORAL, ClipSpec, PoolSpec, StcSpec
+from vidlmm.kernels.specs import POOLS, STAGES, STC, TEMPORAL, ClipSpec, PoolSpec, StageSpec, StcSpec
 from vidlmm.kernels.stc_downsample import launches as stc_launches
 from vidlmm.kernels.temporal_pool import tpu as temporal_tpu
 
@@ -104,11 +105,19 @@ def stc_row(spec: StcSpec) -> Row:
     return Row(lambda backend: stc_case(spec, backend=backend), launches, (length,), flops, True, kept)
 
 
+def stage_row(spec: StageSpec) -> Row:
+    x = jax.ShapeDtypeStruct(stage_case(spec).shapes[0], jnp.bfloat16)
+    sizes = stage_tpu.sizes_of(x, stage_tpu.Setup(spec.side, 1e-5))
+    launches = (stage_tpu.forward_launch(sizes), stage_tpu.backward_launch(sizes))
+    return Row(lambda backend: stage_case(spec, backend=backend), launches, (), 2 * 9 * x.size, True)
+
+
 ROWS: dict[str, dict[str, Row]] = {
     "project_pool": {spec.name: project_row(spec) for spec in POOLS[:3]},
     "slowfast_pool": {spec.name: slowfast_row(spec) for spec in POOLS[:2]},
     "temporal_pool": {spec.name: temporal_row(spec) for spec in (TEMPORAL[0], TEMPORAL[2])},
     "stc_downsample": {spec.name: stc_row(spec) for spec in STC},
+    "depthwise_norm": {spec.name: stage_row(spec) for spec in STAGES},
 }
 
 

@@ -13,11 +13,12 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vidlmm.kernels.depthwise_norm import depthwise_norm
 from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import ClipSpec, PoolSpec, StcSpec
+from vidlmm.kernels.specs import ClipSpec, PoolSpec, StageSpec, StcSpec
 from vidlmm.kernels.stc_downsample import stc_downsample
 from vidlmm.kernels.stc_downsample.windows import Windows
 from vidlmm.kernels.temporal_pool import temporal_pool
@@ -101,6 +102,14 @@ def stc_case(spec: StcSpec, **options: Any) -> Case:
     )
     splits = (P(clips), P(None, None, None, None, "model"), P("model"), P(clips, None, None, "model"))
     return Case(partial(stc_downsample, padding=spec.padding, **options), shapes, splits)
+
+
+def stage_case(spec: StageSpec, **options: Any) -> Case:
+    """Pictures over all devices: a norm needs all channels."""
+    both, width = P(("data", "model")), (spec.width,)
+    picture = (spec.frames, spec.side**2, spec.width)
+    call = partial(depthwise_norm, line=spec.side, **options)
+    return Case(call, (picture, (3, 3, *width), width, width, picture), (both, P(), P(), P(), both))
 
 
 def lowered(case: Case, mesh: Mesh) -> Any:

@@ -51,6 +51,16 @@ class StcSpec:
     padding: int
 
 
+@dataclass(frozen=True)
+class StageSpec:
+    """Pictures of side x side pixels in a stage of the same connector, before its downsampling and behind it."""
+
+    name: str
+    frames: int
+    side: int
+    width: int
+
+
 POOLS = (
     PoolSpec("llava_video_7b", 64, 27, 1152, 3584, "average", 2),
     PoolSpec("llava_video_72b", 64, 27, 1152, 8192, "average", 2, every=3),
@@ -76,6 +86,12 @@ STC = (
     StcSpec("videollama2_72b_released", 1, 8, 24, 8192, 1),
     StcSpec("videollama2_1_7b_16f_released", 1, 16, 27, 3584, 0),
 )
+STAGES = (
+    StageSpec("videollama2_7b_before", 8, 24, 4096),
+    StageSpec("videollama2_7b_after", 20, 13, 4096),
+    StageSpec("videollama2_1_7b_before", 16, 27, 3584),
+    StageSpec("videollama2_72b_before", 8, 24, 8192),
+)
 
 
 def cut_pool(spec: PoolSpec) -> PoolSpec:
@@ -90,5 +106,13 @@ def cut_clip(spec: ClipSpec) -> ClipSpec:
 
 
 def cut_stc(spec: StcSpec) -> StcSpec:
-    """At test size: the grid's remainder by two and the padding stay, an odd count of frames where none is added."""
-    return replace(spec, clips=2, frames=4 + (spec.padding == 0), side=6 + spec.side % 2, width=256)
+    """At test size: the grid's remainder by two and the padding stay; longer clips become an odd count of frames."""
+    width = {3584: 384, 8192: 512}.get(spec.width, 256)
+    return replace(
+        spec, clips=min(spec.clips, 2), frames=4 + (spec.frames > 8), side=6 + spec.side % 2, width=width
+    )
+
+
+def cut_stage(spec: StageSpec) -> StageSpec:
+    """At test size: two pictures of an odd or an even grid."""
+    return replace(spec, frames=2, side=4 + spec.side % 2, width=128 + 128 * (spec.width > 3584))
