@@ -11,4 +11,12 @@ from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.stc_downsample import stc_downsample
 from vidlmm.kernels.temporal_pool import temporal_pool
 
-__all__ = ["KernelError", "choose", "depthwise_norm", "project_pool", "slowfast_pool", "stc_downsample", "temporal_pool"]
+__all__ = [
+    "KernelError",
+    "choose",
+    "depthwise_norm",
+    "project_pool",
+    "slowfast_pool",
+    "stc_downsample",
+    "temporal_pool",
+]

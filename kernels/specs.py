@@ -107,10 +107,8 @@ def cut_clip(spec: ClipSpec) -> ClipSpec:
 
 def cut_stc(spec: StcSpec) -> StcSpec:
     """At test size: the grid's remainder by two and the padding stay; longer clips become an odd count of frames."""
-    width = {3584: 384, 8192: 512}.get(spec.width, 256)
-    return replace(
-        spec, clips=min(spec.clips, 2), frames=4 + (spec.frames > 8), side=6 + spec.side % 2, width=width
-    )
+    frames, width = 4 + (spec.frames > 8), 256 if spec.width == 4096 else 384
+    return replace(spec, clips=min(spec.clips, 2), frames=frames, side=4 + spec.side % 2, width=width)
 
 
 def cut_stage(spec: StageSpec) -> StageSpec:

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 
 
-def depthwise_norm(x: jax.Array, weight: jax.Array, scale: jax.Array, bias: jax.Array, line: int, eps: float) -> jax.Array:
+def depthwise_norm(
+    x: jax.Array, weight: jax.Array, scale: jax.Array, bias: jax.Array, line: int, eps: float
+) -> jax.Array:
     """See `vidlmm.kernels.depthwise_norm`; in the type of the inputs."""
     rows, columns, width = weight.shape
     y = jax.lax.conv_general_dilated(

@@ -73,7 +73,7 @@ def forward_launch(s: Sizes) -> Launch:
 
 
 def backward_launch(s: Sizes) -> Launch:
-    """Grid as forward. The parameters' gradients are nine rows of the convolution, one of the scale, one of the bias."""
+    """Grid as forward. The second output holds the gradients of the parameters, in their order."""
     small = Block((s.frames, ROWS, s.width), jnp.float32, (1, ROWS, s.width), lambda f: (f, 0, 0))
     return _fitted(s, lambda once: _launch("depthwise_norm_tpu_dx", s, 2, (_picture(s, once), small), once))
 
@@ -108,7 +108,9 @@ def _backward(setup: Setup, saved: tuple, pull: Any) -> tuple[Any, Any]:
 _depthwise_norm.defvjp(_forward, _backward)
 
 
-def _forward_step(x: Any, p: Any, edges: Any, out: Any, y: Any, framed: Any, sums: Any, *, s: Sizes, eps: float) -> None:
+def _forward_step(
+    x: Any, p: Any, edges: Any, out: Any, y: Any, framed: Any, sums: Any, *, s: Sizes, eps: float
+) -> None:
     mean, rate = _convolved(x, p, edges, y, framed, sums, s, eps)
 
     def activated(at: Any) -> None:
@@ -157,9 +159,7 @@ def _backward_step(
     _each(s, picture)
 
 
-def _convolved(
-    x: Any, p: Any, edges: Any, y: Any, framed: Any, sums: Any, s: Sizes, eps: float
-) -> tuple[Any, Any]:
+def _convolved(x: Any, p: Any, edges: Any, y: Any, framed: Any, sums: Any, s: Sizes, eps: float) -> tuple[Any, Any]:
     """Fills y with the convolution; the mean of its channels and 1 / their deviation, [N, 1]."""
     framed[...] = jnp.zeros_like(framed)
     sums[...] = jnp.zeros_like(sums)

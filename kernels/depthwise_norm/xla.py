@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 
 
-def depthwise_norm(x: jax.Array, weight: jax.Array, scale: jax.Array, bias: jax.Array, line: int, eps: float) -> jax.Array:
+def depthwise_norm(
+    x: jax.Array, weight: jax.Array, scale: jax.Array, bias: jax.Array, line: int, eps: float
+) -> jax.Array:
     """See `vidlmm.kernels.depthwise_norm`."""
     y = depthwise(x.reshape(x.shape[0], -1, line, x.shape[2]), weight).reshape(x.shape)
     wide = y.astype(jnp.promote_types(y.dtype, jnp.float32))

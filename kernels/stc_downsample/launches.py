@@ -72,8 +72,9 @@ def sizes_of(x: Any, weight: Any, setup: Setup) -> Sizes:
     whole_width(width, MOST_WIDTH, "an output")
     windows = Windows(frames, side_of(tokens), setup.padding)
     sizes = Sizes(clips, windows, features, width, x.dtype, columns(features, LANES, setup.block))
-    for make in (forward_launch, features_launch, weights_launch):
-        make(sizes)
+    forward_launch(sizes, differentiated=True)
+    features_launch(sizes)
+    weights_launch(sizes)
     return sizes
 
 

@@ -67,11 +67,12 @@ def test_each_array_moves_once():
         ({"x": (1, 4096, 4096), "weight": (3, 3, 4096), "scale": (4096,), "bias": (4096,)}, "do not fit"),
     ],
 )
-def test_limits(change, message):
+def test_limits(untyped, change, message):
     """Raised before anything is traced."""
     shapes = {"x": (1, 16, 128), "weight": (3, 3, 128), "scale": (128,), "bias": (128,)}
     arrays = [
-        jax.ShapeDtypeStruct(change.get(name, shape), change.get("dtype", jnp.float32)) for name, shape in shapes.items()
+        jax.ShapeDtypeStruct(change.get(name, shape), change.get("dtype", jnp.float32))
+        for name, shape in shapes.items()
     ]
     with pytest.raises(KernelError, match=message):
         jax.eval_shape(partial(depthwise_norm, line=change.get("line", 4), **INTERPRETED), *arrays)
