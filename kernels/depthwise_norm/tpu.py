@@ -61,7 +61,8 @@ def sizes_of(x: Any, setup: Setup) -> Sizes:
     if x.dtype not in (jnp.bfloat16, jnp.float32):
         raise KernelError(f"got pictures {x.dtype}: bfloat16 or float32")
     whole_width(x.shape[2], MOST_WIDTH, "pictures")
-    sizes = Sizes(*x.shape, x.dtype, setup.line, columns(x.shape[2], LANES))
+    frames, pixels, width = x.shape
+    sizes = Sizes(frames, pixels, width, x.dtype, setup.line, columns(width, LANES))
     for make in (forward_launch, backward_launch):
         make(sizes)
     return sizes

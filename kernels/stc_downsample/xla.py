@@ -16,7 +16,7 @@ def stc_downsample(x: jax.Array, weight: jax.Array, bias: jax.Array, length: jax
     return jax.nn.silu(rows.reshape(*seen.shape[:3], -1) + bias)
 
 
-def windows(x: jax.Array, window: tuple[int, int, int], padding: int) -> jax.Array:
+def windows(x: jax.Array, window: tuple[int, ...], padding: int) -> jax.Array:
     """[C, T, N, D] to [C, t, h * w, k, D]: frames of N = side * side tokens cut into windows of k tokens, zeros
     around; what does not fill a window is left out."""
     side = round(x.shape[2] ** 0.5)

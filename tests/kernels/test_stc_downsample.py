@@ -49,11 +49,11 @@ def test_values_and_gradients(spec, dtype):
 def test_blocks_do_not_matter(monkeypatch):
     """Other steps, and a chip with room for the sums of one clip and half its columns."""
     spec = StcSpec("two", 2, 3, 5, 256, 1)
-    arrays = rounded(_arrays(spec, 13), "float32")
-    arrays = [arrays[0], jnp.concatenate([arrays[1]] * 2, axis=4), jnp.concatenate([arrays[2]] * 2)]
+    x, weight, bias = rounded(_arrays(spec, 13), "float32")
+    arrays = [x, jnp.concatenate([weight] * 2, axis=4), jnp.concatenate([bias] * 2)]
     call = partial(_function, stc_downsample, [3, 2], spec, **INTERPRETED)
     whole = values_and_pulls(call(block=256), arrays, 5)
-    sizes = launches.sizes_of(*arrays[:2], launches.Setup(1))
+    sizes = launches.sizes_of(x, arrays[1], launches.Setup(1))
     monkeypatch.setattr(launches, "HELD", launches.forward_launch(sizes, differentiated=True).held - 1)
     assert launches.forward_launch(sizes, differentiated=True).grid[:2] == (2, 2)
     compare(values_and_pulls(call(), arrays, 5), whole, "float32")
