@@ -33,12 +33,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Format, Layout
 
-from vidlmm.kernels.cases import NAMES, Case, attention_case, mesh, project_case, slowfast_case, temporal_case
+from vidlmm.kernels.cases import (
+    NAMES,
+    Case,
+    attention_case,
+    mesh,
+    project_case,
+    slowfast_case,
+    stage_case,
+    stc_case,
+    temporal_case,
+)
+from vidlmm.kernels.depthwise_norm import tpu as stage_tpu
 from vidlmm.kernels.launch import Launch
 from vidlmm.kernels.project_pool import tpu as project_tpu
 from vidlmm.kernels.slowfast_pool import tpu as slowfast_tpu
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import POOLS, ROWS, TEMPORAL, ClipSpec, PoolSpec, RowSpec
+from vidlmm.kernels.specs import POOLS, ROWS, STAGES, STC, TEMPORAL, ClipSpec, PoolSpec, RowSpec, StageSpec, StcSpec
+from vidlmm.kernels.stc_downsample import launches as stc_launches
 from vidlmm.kernels.temporal_pool import tpu as temporal_tpu
 from vidlmm.kernels.tree_attention import launches as attention_launches
 from vidlmm.kernels.tree_attention.rule import Ids, sight
@@ -54,8 +66,9 @@ BACKENDS = ("tpu", "xla")
 
 class Row(NamedTuple):
     """A kernel at a shape. launches: forward, then those of the backward pass; numbers: what is prefetched; flops of
-    the function alone, forward; again: whether gradients depend on the arguments; turns: of the
-    loops in plain JAX, where the compiler does not know them."""
+    the function alone, forward; again: whether gradients depend on the arguments; turns: of the loops in plain JAX,
+    where the compiler does not know them; kept: the forward launch that leaves something for the backward pass, where
+    that is another one."""
 
     case: Callable[[str], Case]
     launches: tuple[Launch, ...]
@@ -63,6 +76,7 @@ class Row(NamedTuple):
     flops: int
     again: bool
     turns: int = 0
+    kept: Launch | None = None
 
 
 def project_row(spec: PoolSpec) -> Row:
@@ -113,7 +127,7 @@ def attention_row(spec: RowSpec) -> Row:
     launch = attention_launches.launch_of
     launches = (launch(sizes, ""), *(launch(part, "_dx") for part in parts))
     keys = sight(jnp.ones((1, spec.length), jnp.int32), jnp.zeros((1, spec.length), jnp.int32))
-    turns = int(chunk_pairs(Ids(*(ids[:, spec.length - own :] for ids in keys)), keys))
+    turns = int(chunk_pairs(Ids(*(ids[:, spec.length - own :] for ids in keys)), keys, "tpu"))
     seen = own * (spec.length - own) + own * (own + 1) // 2
     flops = 4 * spec.heads * spec.groups * spec.depth * seen
 
@@ -124,11 +138,31 @@ def attention_row(spec: RowSpec) -> Row:
     return Row(case, launches, (), flops, True, turns)
 
 
+def stc_row(spec: StcSpec) -> Row:
+    case = stc_case(spec)
+    x, weight = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in case.shapes[:2])
+    sizes = stc_launches.sizes_of(x, weight, stc_launches.Setup(spec.padding))
+    makers = (stc_launches.forward_launch, stc_launches.features_launch, stc_launches.weights_launch)
+    launches, kept = tuple(make(sizes) for make in makers), stc_launches.forward_launch(sizes, differentiated=True)
+    flops = 2 * prod(case.shapes[-1]) * prod(weight.shape[:4])
+    length = np.full(spec.clips, spec.frames)
+    return Row(lambda backend: stc_case(spec, backend=backend), launches, (length,), flops, True, kept)
+
+
+def stage_row(spec: StageSpec) -> Row:
+    x = jax.ShapeDtypeStruct(stage_case(spec).shapes[0], jnp.bfloat16)
+    sizes = stage_tpu.sizes_of(x, stage_tpu.Setup(spec.side, 1e-5))
+    launches = (stage_tpu.forward_launch(sizes), stage_tpu.backward_launch(sizes))
+    return Row(lambda backend: stage_case(spec, backend=backend), launches, (), 2 * 9 * x.size, True)
+
+
 KERNELS: dict[str, dict[str, Row]] = {
     "project_pool": {spec.name: project_row(spec) for spec in POOLS[:3]},
     "slowfast_pool": {spec.name: slowfast_row(spec) for spec in POOLS[:2]},
     "temporal_pool": {spec.name: temporal_row(spec) for spec in (TEMPORAL[0], TEMPORAL[2])},
     "tree_attention": {spec.name: attention_row(spec) for spec in ROWS[:6]},
+    "stc_downsample": {spec.name: stc_row(spec) for spec in STC},
+    "depthwise_norm": {spec.name: stage_row(spec) for spec in STAGES},
 }
 
 
@@ -171,7 +205,7 @@ def measure(kernel: str, name: str, target: str, backward: bool) -> dict[str, An
     """One line of the table."""
     row = KERNELS[kernel][name]
     device = mesh(target).devices.flat[0]
-    launches = row.launches if backward else row.launches[:1]
+    launches = (row.kept or row.launches[0], *row.launches[1:]) if backward else row.launches[:1]
     moved = sum(launch.moved(*(launch.usual or row.numbers)) for launch in launches)
     found: dict[str, Any] = {"kernel": kernel, "shape": name, "target": target}
     found |= {

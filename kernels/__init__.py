@@ -5,9 +5,20 @@ Each kernel is a folder: its entry point, `reference.py` (the specification), an
 """
 
 from vidlmm.kernels.choice import KernelError, choose
+from vidlmm.kernels.depthwise_norm import depthwise_norm
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
+from vidlmm.kernels.stc_downsample import stc_downsample
 from vidlmm.kernels.temporal_pool import temporal_pool
 from vidlmm.kernels.tree_attention import tree_attention
 
-__all__ = ["KernelError", "choose", "project_pool", "slowfast_pool", "temporal_pool", "tree_attention"]
+__all__ = [
+    "KernelError",
+    "choose",
+    "depthwise_norm",
+    "project_pool",
+    "slowfast_pool",
+    "stc_downsample",
+    "temporal_pool",
+    "tree_attention",
+]

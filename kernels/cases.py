@@ -13,11 +13,14 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vidlmm.kernels.depthwise_norm import depthwise_norm
 from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import ClipSpec, PoolSpec, RowSpec
+from vidlmm.kernels.specs import ClipSpec, PoolSpec, RowSpec, StageSpec, StcSpec
+from vidlmm.kernels.stc_downsample import stc_downsample
+from vidlmm.kernels.stc_downsample.windows import Windows
 from vidlmm.kernels.temporal_pool import temporal_pool
 from vidlmm.kernels.tree_attention import tree_attention
 from vidlmm.kernels.tree_attention.rule import Ids, sight
@@ -106,6 +109,27 @@ def attention_case(spec: RowSpec, **options: Any) -> Case:
     if spec.parts > 1:
         q, k = P("data", None, None, "model"), P("data")
     return Case(call, (of_q, of_k, of_k, of_q), (q, k, k, q))
+
+
+def stc_case(spec: StcSpec, **options: Any) -> Case:
+    """Clips on one axis of the mesh, columns of the output on the other. A single clip is on both."""
+    windows, clips = Windows(spec.frames, spec.side, spec.padding), "data" if spec.clips > 1 else None
+    shapes = (
+        (spec.clips, spec.frames, spec.side**2, spec.width),
+        (2, 2, 2, spec.width, spec.width),
+        (spec.width,),
+        (spec.clips, windows.steps, windows.cells, spec.width),
+    )
+    splits = (P(clips), P(None, None, None, None, "model"), P("model"), P(clips, None, None, "model"))
+    return Case(partial(stc_downsample, padding=spec.padding, **options), shapes, splits)
+
+
+def stage_case(spec: StageSpec, **options: Any) -> Case:
+    """Pictures over all devices: a norm needs all channels."""
+    both, width = P(("data", "model")), (spec.width,)
+    picture = (spec.frames, spec.side**2, spec.width)
+    call = partial(depthwise_norm, line=spec.side, **options)
+    return Case(call, (picture, (3, 3, *width), width, width, picture), (both, P(), P(), P(), both))
 
 
 def lowered(case: Case, mesh: Mesh) -> Any:

@@ -10,7 +10,9 @@ from typing import Any, Literal
 import jax
 
 Backend = Literal["auto", "xla", "tpu"]
-Kernel = Literal["project_pool", "slowfast_pool", "temporal_pool", "tree_attention"]
+Kernel = Literal[
+    "project_pool", "slowfast_pool", "temporal_pool", "stc_downsample", "depthwise_norm", "tree_attention",
+]  # fmt: skip
 Target = Literal["v5e", "v5p", "v6e", "7x"]
 
 _KINDS: dict[str, Target] = {
@@ -25,6 +27,8 @@ BACKENDS: dict[Kernel, tuple[Literal["xla", "tpu"], ...]] = {
     "project_pool": ("xla", "tpu"),
     "slowfast_pool": ("xla", "tpu"),
     "temporal_pool": ("xla", "tpu"),
+    "stc_downsample": ("xla", "tpu"),
+    "depthwise_norm": ("xla", "tpu"),
     "tree_attention": ("xla", "tpu"),
 }
 # Targets on which a kernel moves fewer bytes than XLA's program of the same function (docs/kernels.md has the table).
@@ -32,6 +36,8 @@ PAYS: dict[Kernel, frozenset[Target]] = {
     "project_pool": _ALL,
     "slowfast_pool": _ALL,
     "temporal_pool": _ALL,
+    "stc_downsample": _ALL,
+    "depthwise_norm": _ALL,
     "tree_attention": _ALL,
 }
 

@@ -52,6 +52,28 @@ class RowSpec:
     parts: int = 1
 
 
+@dataclass(frozen=True)
+class StcSpec:
+    """VideoLLaMA 2's connector: clips of side x side patches, 2 x 2 x 2 of which make one cell of the same width."""
+
+    name: str
+    clips: int
+    frames: int
+    side: int
+    width: int
+    padding: int
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """Pictures of side x side pixels in a stage of the same connector, before its downsampling and behind it."""
+
+    name: str
+    frames: int
+    side: int
+    width: int
+
+
 POOLS = (
     PoolSpec("llava_video_7b", 64, 27, 1152, 3584, "average", 2),
     PoolSpec("llava_video_72b", 64, 27, 1152, 8192, "average", 2, every=3),
@@ -80,6 +102,20 @@ ROWS = (
     RowSpec("head_72", 4096, 4, 2, 72),
     RowSpec("head_80", 4096, 4, 2, 80),
 )
+STC = (
+    StcSpec("videollama2_7b_released", 1, 8, 24, 4096, 1),
+    # A device's clips in training; the same without padding, as published.
+    StcSpec("videollama2_7b", 4, 8, 24, 4096, 0),
+    StcSpec("videollama2_7b_16f_released", 2, 16, 24, 4096, 1),
+    StcSpec("videollama2_72b_released", 1, 8, 24, 8192, 1),
+    StcSpec("videollama2_1_7b_16f_released", 1, 16, 27, 3584, 0),
+)
+STAGES = (
+    StageSpec("videollama2_7b_before", 8, 24, 4096),
+    StageSpec("videollama2_7b_after", 20, 13, 4096),
+    StageSpec("videollama2_1_7b_before", 16, 27, 3584),
+    StageSpec("videollama2_72b_before", 8, 24, 8192),
+)
 
 
 def cut_pool(spec: PoolSpec) -> PoolSpec:
@@ -91,3 +127,14 @@ def cut_pool(spec: PoolSpec) -> PoolSpec:
 def cut_clip(spec: ClipSpec) -> ClipSpec:
     """At test size: the grid stays; widths and frames shrink."""
     return replace(spec, clips=2, frames=min(spec.frames, 4), width=128)
+
+
+def cut_stc(spec: StcSpec) -> StcSpec:
+    """At test size: the grid's remainder by two and the padding stay; longer clips become an odd count of frames."""
+    frames, width = 4 + (spec.frames > 8), 256 if spec.width == 4096 else 384
+    return replace(spec, clips=min(spec.clips, 2), frames=frames, side=4 + spec.side % 2, width=width)
+
+
+def cut_stage(spec: StageSpec) -> StageSpec:
+    """At test size: two pictures of an odd or an even grid."""
+    return replace(spec, frames=2, side=4 + spec.side % 2, width=128 + 128 * (spec.width > 3584))

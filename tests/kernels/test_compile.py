@@ -13,15 +13,19 @@ from vidlmm.kernels.cases import (
     mesh,
     project_case,
     slowfast_case,
+    stage_case,
+    stc_case,
     temporal_case,
 )
-from vidlmm.kernels.specs import POOLS, ROWS, TEMPORAL
+from vidlmm.kernels.specs import POOLS, ROWS, STAGES, STC, TEMPORAL
 
 CASES = {
     **{f"project_pool-{spec.name}": project_case(spec, backend="tpu") for spec in POOLS},
     **{f"slowfast_pool-{spec.name}": slowfast_case(spec, backend="tpu") for spec in POOLS},
     **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="tpu") for spec in TEMPORAL},
     **{f"tree_attention-{spec.name}": attention_case(spec, backend="tpu") for spec in ROWS},
+    **{f"stc_downsample-{spec.name}": stc_case(spec, backend="tpu") for spec in STC},
+    **{f"depthwise_norm-{spec.name}": stage_case(spec, backend="tpu") for spec in STAGES},
 }
 
 

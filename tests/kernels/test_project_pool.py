@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -86,14 +85,6 @@ def test_traffic_is_counted_from_the_grid():
     assert launch.grid[0] == 2
     moved = launch.moved(np.arange(spec.frames))
     assert moved == 2 * features + layer + cells + small + 4 * (weight.size + spec.width)
-
-
-@pytest.fixture
-def untyped():
-    """Without the checks of annotations, which tests have and a user's process does not."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def test_backends(untyped):

@@ -16,8 +16,9 @@ from tests.goldens.seeded import seeded_tensor
 from tests.models.released import case_inputs, load_case
 from vidlmm.checkpoint.keymap import Rule, plan
 from vidlmm.checkpoint.videollama2 import stc_rules
+from vidlmm.kernels.depthwise_norm.xla import depthwise
 from vidlmm.models.remat import Remat
-from vidlmm.models.stc import STC, depthwise
+from vidlmm.models.stc import STC
 from vidlmm.spec.stc import STC_CONNECTORS, STCSpec, stc_tokens
 
 CLASSES = {

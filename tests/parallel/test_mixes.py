@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.parallel import mixes, tiny
+from tests.parallel import clips, mixes, tiny
 
 
 def start(module: str, devices: int, *arguments: str) -> subprocess.Popen[str]:
@@ -45,6 +45,13 @@ def test_eight_devices_give_the_numbers_of_one(model: str) -> None:
     assert found["gathers"]
     assert [line for size, line in found["gathers"] if size >= limit] == []
     assert [line for size, line in found["gathers"] if not size % tiny.LAYERS or not size % tiny.TOWER_LAYERS] == []
+
+
+def test_a_connector_of_clips_on_eight_devices() -> None:
+    found = report(start("clips", 8))
+    assert len(found) == len(clips.MESHES)
+    for mesh, distances in found.items():
+        assert max(distances.values()) <= 1e-5, (mesh, distances)
 
 
 def test_two_processes_give_the_losses_of_one() -> None:

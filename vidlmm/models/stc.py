@@ -1,6 +1,7 @@
 """VideoLLaMA 2's spatial-temporal convolution connector: the features of a clip's frames into a few tokens."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from vidlmm.kernels.stc_downsample.xla import windows
+from vidlmm.models.convolutions import convolved, downsampled
 from vidlmm.models.linear import linear
 from vidlmm.models.norms import gelu, layer_norm
 from vidlmm.models.params import Maker, layer_arrays
@@ -76,38 +79,31 @@ class STC(nnx.Module):
     def frames(self, features: Float[Array, "F N D"]) -> Float[Array, "F N W"]:
         """The first RegStage, on each frame alone."""
         side = _side(features.shape[1])
-        x = features.astype(self.dtype).reshape(-1, side, side, features.shape[2])
+        x = features.astype(self.dtype)
         if self.first is not None:
-            x = kept(_block, self.remat)(x, layer_arrays(self.first, self.dtype))[0]
-        x = self._stage(x, self.before)
-        return x.reshape(*features.shape[:2], -1)
+            x = kept(partial(_block, side), self.remat)(x, layer_arrays(self.first, self.dtype))[0]
+        return self._stage(x, self.before, side)
 
     def clips(self, x: Float[Array, "C T N W"], length: Int[Array, " C"]) -> Float[Array, "C P W"]:
         """Sampler, second RegStage and readout on clips of what `frames` gives; see `__call__`."""
         count, steps, patches, width = x.shape
-        side = _side(patches)
-        t, h, w = stc_tokens(steps, side, self.spec)
-        shown = jnp.arange(steps) < length[:, None]
-        x = jnp.where(shown[:, :, None, None], x, 0).astype(self.dtype).reshape(count, steps, side, side, width)
-        x = self._stage(jax.nn.silu(self._sample(x, (t, h, w))).reshape(count * t, h, w, width), self.after)
-        return self._read(x.reshape(count, t * h * w, width))
+        t, h, w = stc_tokens(steps, _side(patches), self.spec)
+        x = self._sample(x.astype(self.dtype), length).reshape(count * t, h * w, width)
+        return self._read(self._stage(x, self.after, w).reshape(count, t * h * w, width))
 
-    def _sample(self, x: Float[Array, "C T H W D"], grid: tuple[int, int, int]) -> Float[Array, "C t h w D"]:
-        """One output for each window of frames, rows and columns.
+    def _sample(self, x: Float[Array, "C T N D"], length: Int[Array, " C"]) -> Float[Array, "C t P D"]:
+        """One output for each window of frames, rows and columns, with its SiLU."""
+        if self.sampler is not None and self.sampler_bias is not None:
+            weight, bias = (p[...].astype(self.dtype) for p in (self.sampler, self.sampler_bias))
+            return downsampled(x, weight, bias, length, self.spec.padding)
+        shown = jnp.arange(x.shape[1]) < length[:, None]
+        seen = windows(jnp.where(shown[:, :, None, None], x, 0), self.spec.downsample, self.spec.padding)
+        return jax.nn.silu(jnp.mean(seen, axis=-2, dtype=jnp.float32).astype(x.dtype))
 
-        The stride is the window, so that no two windows overlap: the convolution is one matrix product of windows,
-        whose gradient XLA on CPU finds several times faster than the convolution's.
-        """
-        seen = _windows(x, self.spec.downsample, grid, self.spec.padding)
-        if self.sampler is None or self.sampler_bias is None:
-            return jnp.mean(seen, axis=-2, dtype=jnp.float32).astype(x.dtype)
-        weight = self.sampler[...].astype(self.dtype).reshape(-1, x.shape[-1])
-        return linear(seen.reshape(*seen.shape[:4], -1), weight) + self.sampler_bias[...].astype(self.dtype)
-
-    def _stage(self, x: Float[Array, "F H W D"], blocks: "Blocks | None") -> Float[Array, "F H W D"]:
+    def _stage(self, x: Float[Array, "F N D"], blocks: "Blocks | None", line: int) -> Float[Array, "F N D"]:
         if blocks is None:
             return x
-        return jax.lax.scan(kept(_block, self.remat), x, layer_arrays(blocks, self.dtype))[0]
+        return jax.lax.scan(kept(partial(_block, line), self.remat), x, layer_arrays(blocks, self.dtype))[0]
 
     def _read(self, x: Float[Array, "C P D"]) -> Float[Array, "C P D"]:
         weights, biases = (p[...].astype(self.dtype) for p in (self.readout, self.readout_bias))
@@ -145,46 +141,22 @@ class Blocks(nnx.Module):
             self.shortcut_norm_bias = make.zeros((*n, width), (*axis, "embed"))
 
 
-def _block(x: Float[Array, "F H W D"], p: dict[str, Array]) -> tuple[Float[Array, "F H W E"], None]:
-    """conv 1x1, depthwise 3x3, squeeze-excite, conv 1x1, each convolution with its norm; then the shortcut."""
+def _block(line: int, x: Float[Array, "F N D"], p: dict[str, Array]) -> tuple[Float[Array, "F N E"], None]:
+    """conv 1x1, depthwise 3x3, squeeze-excite, conv 1x1, each convolution with its norm; then the shortcut. Pictures
+    stand row by row, `line` places a row."""
     h = jax.nn.silu(_norm(linear(x, p["conv1"]), p, "norm1"))
-    h = jax.nn.silu(_norm(depthwise(h, p["conv2"]), p, "norm2"))
-    mean = jnp.mean(h, axis=(1, 2), dtype=jnp.float32).astype(h.dtype)
+    h = convolved(h, p["conv2"], p["norm2_scale"], p["norm2_bias"], line, NORM_EPS)
+    mean = jnp.mean(h, axis=1, dtype=jnp.float32).astype(h.dtype)
     scale = jax.nn.silu(linear(mean, p["squeeze"]) + p["squeeze_bias"])
     scale = jax.nn.sigmoid(linear(scale, p["excite"]) + p["excite_bias"])
-    h = _norm(linear(h * scale[:, None, None], p["conv3"]), p, "norm3")
+    h = _norm(linear(h * scale[:, None], p["conv3"]), p, "norm3")
     if "shortcut" in p:
         x = _norm(linear(x, p["shortcut"]), p, "shortcut_norm")
     return jax.nn.silu(h + x), None
 
 
-def _norm(x: Float[Array, "F H W D"], p: dict[str, Array], name: str) -> Float[Array, "F H W D"]:
+def _norm(x: Float[Array, "F N D"], p: dict[str, Array], name: str) -> Float[Array, "F N D"]:
     return layer_norm(x, p[f"{name}_scale"], p[f"{name}_bias"], NORM_EPS)
-
-
-def depthwise(x: Float[Array, "F H W D"], weight: Float[Array, "a b D"]) -> Float[Array, "F H W D"]:
-    """A convolution of every channel with its own odd window, zeros around; summed in float32.
-
-    Written as a sum of shifted pictures, which XLA fuses into one pass over memory: on CPU its grouped convolution
-    takes forty times as long, its gradient five times.
-    """
-    rows, columns = weight.shape[:2]
-    wide = jnp.pad(x, ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2), (0, 0))).astype(jnp.float32)
-    kernel = weight.astype(jnp.float32)
-    height, width = x.shape[1:3]
-    total = sum(wide[:, i : i + height, j : j + width] * kernel[i, j] for i in range(rows) for j in range(columns))
-    return jnp.asarray(total).astype(x.dtype)
-
-
-def _windows(
-    x: Float[Array, "C T H W D"], window: tuple[int, int, int], grid: tuple[int, int, int], padding: int
-) -> Float[Array, "C t h w k D"]:
-    """x cut into a grid of windows, zeros around it; what does not fill a window is left out."""
-    x = jnp.pad(x, ((0, 0), *((padding, padding),) * 3, (0, 0)))
-    x = x[:, : grid[0] * window[0], : grid[1] * window[1], : grid[2] * window[2]]
-    (t, h, w), (a, b, c) = grid, window
-    x = x.reshape(x.shape[0], t, a, h, b, w, c, x.shape[-1]).transpose(0, 1, 3, 5, 2, 4, 6, 7)
-    return x.reshape(*x.shape[:4], a * b * c, x.shape[-1])
 
 
 def _side(patches: int) -> int:

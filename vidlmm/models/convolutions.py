@@ -1,0 +1,58 @@
+"""The space-time connector's convolutions, by the kernel that pays on the device or in plain JAX (docs/kernels.md)."""
+
+from functools import partial
+from math import prod
+
+from jaxtyping import Array, Float, Int
+
+from vidlmm.kernels.depthwise_norm import depthwise_norm
+from vidlmm.kernels.stc_downsample import stc_downsample
+from vidlmm.models.sharding import Spec, axes_of, current_rules, gathered, per_device
+
+
+def downsampled(
+    x: Float[Array, "C T N D"],
+    weight: Float[Array, "a b c D W"],
+    bias: Float[Array, " W"],
+    length: Int[Array, " C"],
+    padding: int,
+) -> Float[Array, "C t P W"]:
+    """SiLU of a convolution over time and space whose stride is its window (`stc_downsample`).
+
+    The kernel is for windows of 2 x 2 x 2. Each device makes some columns of its own clips. What it keeps of their
+    weights it joins with the others' parts there, so that the backward pass sends each device its own part's sum.
+    """
+    kernel = weight.shape[:3] == (2, 2, 2) and padding < 2
+    call = partial(stc_downsample, padding=padding, backend="auto" if kernel else "xla")
+    rules = current_rules()
+    if rules is None:
+        return call(x, weight, bias, length)
+    columns = axes_of(rules.used((*[None] * 4, "mlp"), weight.shape), 4)
+    parts = axes_of(rules.stored((*[None] * 4, "embed"), weight.shape), 4)
+    if weight.shape[4] % prod(rules.mesh.shape[axis] for axis in (*columns, *parts)):
+        parts = ()
+    own = axes_of(rules.used(("rows", None, None, None), x.shape), 0) or None
+
+    def apart(x: Array, weight: Array, bias: Array, length: Array) -> Array:
+        return call(x, gathered(weight, Spec(*[None] * 4, parts or None), 4), bias, length)
+
+    of_weight, of_bias = Spec(*[None] * 4, (*columns, *parts) or None), Spec(columns or None)
+    of_out = Spec(own, None, None, columns or None)
+    return per_device(apart, rules, (Spec(own), of_weight, of_bias, Spec(own)), of_out)(x, weight, bias, length)
+
+
+def convolved(
+    x: Float[Array, "F N D"],
+    weight: Float[Array, "3 3 D"],
+    scale: Float[Array, " D"],
+    bias: Float[Array, " D"],
+    line: int,
+    eps: float,
+) -> Float[Array, "F N D"]:
+    """SiLU of the norm of every channel's own 3 x 3 convolution (`depthwise_norm`), each device its own pictures."""
+    call = partial(depthwise_norm, line=line, eps=eps)
+    rules = current_rules()
+    if rules is None:
+        return call(x, weight, scale, bias)
+    own = rules.used(("frames", None, None), x.shape)
+    return per_device(call, rules, (own, Spec(), Spec(), Spec()), own)(x, weight, scale, bias)
