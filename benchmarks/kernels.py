@@ -30,6 +30,7 @@ import numpy as np
 from jax.experimental.layout import Format, Layout
 
 from vidlmm.kernels.cases import NAMES, Case, mesh, project_case, slowfast_case, temporal_case
+from vidlmm.kernels.choice import compiling_for
 from vidlmm.kernels.launch import Launch
 from vidlmm.kernels.project_pool import tpu as project_tpu
 from vidlmm.kernels.slowfast_pool import tpu as slowfast_tpu
@@ -113,7 +114,8 @@ def program(case: Case, device: Any, backward: bool, plain: bool) -> Any:
         formats = [Format(Layout(tuple(range(len(shape)))), place) for shape in case.shapes]
         out = (formats[-1], tuple(formats[:-1])) if backward else formats[-1]
         options = {"in_shardings": tuple(formats[: len(shapes)]), "out_shardings": out}
-    return jax.jit(function, **options).lower(*arrays).compile()
+    with compiling_for(device):
+        return jax.jit(function, **options).lower(*arrays).compile()
 
 
 def floor(case: Case, backward: bool, again: bool) -> int:

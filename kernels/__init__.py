@@ -4,9 +4,9 @@ Each kernel is a folder: its entry point, `reference.py` (the specification), an
 `vidlmm.kernels.choice` tells which of them a call runs; docs/kernels.md what each costs.
 """
 
-from vidlmm.kernels.choice import KernelError, choose
+from vidlmm.kernels.choice import KernelError, choose, compiling_for
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.temporal_pool import temporal_pool
 
-__all__ = ["KernelError", "choose", "project_pool", "slowfast_pool", "temporal_pool"]
+__all__ = ["KernelError", "choose", "compiling_for", "project_pool", "slowfast_pool", "temporal_pool"]

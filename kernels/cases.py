@@ -13,6 +13,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vidlmm.kernels.choice import compiling_for
 from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
@@ -102,4 +103,5 @@ def lowered(case: Case, mesh: Mesh) -> Any:
         jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=NamedSharding(mesh, split))
         for shape, split in zip(case.shapes, case.splits, strict=True)
     ]
-    return jax.jit(both).lower(*arrays)
+    with compiling_for(mesh.devices.flat[0]):
+        return jax.jit(both).lower(*arrays)

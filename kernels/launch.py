@@ -17,6 +17,8 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from vidlmm.kernels.choice import must_run
+
 # The smallest on-chip memory among the targets holds 64 MiB (7x); what a kernel plans stays far enough below it that
 # the compiler has room for the values of a step.
 VMEM_LIMIT = 60 * 2**20
@@ -80,7 +82,12 @@ class Launch:
         return scratch + sum(block.held for block in (*self.ins, *self.outs))
 
     def __call__(self, body: Callable[..., None], *arrays: Any, interpret: bool = False) -> Any:
-        """Runs `body` on every step. arrays: the prefetched ones, then the inputs."""
+        """Runs `body` on every step. arrays: the prefetched ones, then the inputs.
+
+        Raises:
+            KernelError: the program is compiled for a device that is no TPU.
+        """
+        must_run("tpu", interpret)
         order: Any = tuple("parallel" if free else "arbitrary" for free in self.parallel)
         found = pl.pallas_call(
             body,
