@@ -112,7 +112,7 @@ def forward_launch(s: Sizes, t: Tables) -> Launch:
     rows = s.chosen * cells
     grid = (steps(s.width, tile.columns), steps(rows, tile.rows))
     # Of each tap a tile reads its tokens, and the columns of the layer again.
-    taken = s.chosen * np.count_nonzero(t.shares) * s.features
+    taken = s.chosen * int(np.count_nonzero(t.shares)) * s.features
     ins = (
         Part((s.frames * s.tokens, s.features), s.dtype, (1,), taken),
         *_layer(s, most),
@@ -131,7 +131,7 @@ def backward_launch(s: Sizes, t: Tables) -> Launch:
     ins = (
         Part((s.frames * s.tokens, s.features), s.dtype, (1,), rows * most * s.features),
         *_layer(s, most),
-        Part((s.chosen * cells, s.width), s.dtype, (0, 1), s.chosen * np.count_nonzero(t.parts) * s.width),
+        Part((s.chosen * cells, s.width), s.dtype, (0, 1), s.chosen * int(np.count_nonzero(t.parts)) * s.width),
         Part((s.chosen,), jnp.int32, (1,)),
         Part((used,), jnp.int32, (1,), rows),
         *(Part(one.shape, one.dtype, (1,), rows * one.shape[1]) for one in (t.cells, t.parts, t.window)),
@@ -231,8 +231,9 @@ def _backward_body(
 
 
 def _largest(
-    x: Any, w: Any, b: Any, first: Any, own: Any, window: Any, token: Any, column: Any, there: Any, s: Sizes, setup: Setup
-) -> tuple[Any, Any]:
+    x: Any, w: Any, b: Any, first: Any, own: Any, window: Any, token: Any, column: Any, there: Any,
+    s: Sizes, setup: Setup,
+) -> tuple[Any, Any]:  # fmt: skip
     """The token's hidden columns before the activation, and 1 where they are the largest of its window, a fair part
     where others are as large, 0 elsewhere."""
     tile = s.backward

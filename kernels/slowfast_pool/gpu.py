@@ -50,16 +50,14 @@ def sizes_of(width: int, dtype: Any, setup: Setup) -> Sizes:
     if dtype not in (jnp.bfloat16, jnp.float32):
         raise KernelError(f"got features {dtype}: bfloat16 or float32")
     rows, block = setup.rows, block_of(width, BLOCK, setup.block)
-    return Sizes(
-        setup.frames, rows.side**2, width, dtype, rows.of(setup.frames), block, rows.mode == "max"
-    )
+    return Sizes(setup.frames, rows.side**2, width, dtype, rows.of(setup.frames), block, rows.mode == "max")
 
 
 def forward_launch(s: Sizes, t: Tables) -> Launch:
     """Grid: columns, rows of the video."""
     ins = (
         _features(s, (0, 1), t.fetched),
-        Part((2, s.width), s.dtype, (0, 1), np.count_nonzero(t.places[:, 2]) * s.width),
+        Part((2, s.width), s.dtype, (0, 1), int(np.count_nonzero(t.places[:, 2])) * s.width),
         _table(t.places, (1,)),
         *(_table(one, (1,), s.total * one.shape[1]) for one in (t.tokens, t.shares)),
     )
@@ -77,9 +75,7 @@ def backward_launch(s: Sizes, t: Tables) -> Launch:
         *([_features(s, all_axes, t.fetched + 2 * t.windows)] if s.largest else []),
         *(_table(one, (1, 2), t.fetched * one.shape[1]) for one in lines),
     )
-    return Launch(
-        "slowfast_pool_gpu_dx", (steps(s.width, s.block), s.tokens, s.frames), ins, (_features(s, all_axes),)
-    )
+    return Launch("slowfast_pool_gpu_dx", (steps(s.width, s.block), s.tokens, s.frames), ins, (_features(s, all_axes),))
 
 
 def slowfast_pool(x: jax.Array, newline: jax.Array | None, faster: jax.Array | None, setup: Setup) -> jax.Array:
@@ -148,9 +144,7 @@ def _backward_body(pull: Any, frames: Any, rows: Any, parts: Any, *refs: Any, s:
     write(out.at[frame, token, at], total, inside)
 
 
-def _won(
-    x: Any, tokens: Any, shares: Any, frame: Any, token: Any, line: Any, at: Any, inside: Any, s: Sizes
-) -> Any:
+def _won(x: Any, tokens: Any, shares: Any, frame: Any, token: Any, line: Any, at: Any, inside: Any, s: Sizes) -> Any:
     """1 where the token is the largest of its window, a fair part where others are as large, 0 elsewhere."""
     times = tokens.shape[1] // TOGETHER
 

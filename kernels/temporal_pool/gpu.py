@@ -8,7 +8,6 @@ features' gradient needs none. Frames behind a clip's end are never read.
 
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 import jax
@@ -82,9 +81,7 @@ def temporal_pool(
     if weight is None or bias is None:
         out = _mean(flat, length, sizes, interpret)
     else:
-        out = _scored(
-            flat, length, weight.astype(x.dtype).reshape(-1), bias.astype(jnp.float32), sizes, interpret
-        )
+        out = _scored(flat, length, weight.astype(x.dtype).reshape(-1), bias.astype(jnp.float32), sizes, interpret)
     return out.reshape(x.shape[0], x.shape[2] - 1, x.shape[3])
 
 
