@@ -33,9 +33,9 @@ parity: ## install with torch and transformers beside it, then send models there
 	@$(MAKE) --no-print-directory VENV=$(PARITY) $(PARITY)/.parity
 	$(PARITY)/bin/python -m pytest -n $(TEST_WORKERS) $(or $(ARGS),tests/transformers)
 
-compiles: ## install with the TPU's compiler beside it, then compile kernels and a plan for TPUs that need not be here
+compiles: ## install with the compilers of TPUs and GPUs beside it, then compile for chips that need not be here
 	@$(MAKE) --no-print-directory VENV=$(COMPILES) $(COMPILES)/.compiles
-	$(COMPILES)/bin/python -m pytest -m compiles -n $(TEST_WORKERS) $(or $(ARGS),tests/plan tests/kernels)
+	JAX_PLATFORMS=cpu $(COMPILES)/bin/python -m pytest -m compiles -n $(TEST_WORKERS) $(or $(ARGS),tests/plan tests/kernels)
 
 lint: style types imports ## style, types and the import contract (make -k lint goes on after a failure)
 

@@ -53,5 +53,6 @@ def project_pool(
         if chosen.backend == "xla":
             seen = x if frames is None else jnp.take(x, frames, axis=0)
             return xla.project_pool(seen, weight, bias, mode, stride, activation)
-        kernel = tpu if chosen.backend == "tpu" else gpu
-        return kernel.project_pool(x, weight, bias, frames, kernel.Setup(mode, stride, activation, block, interpret))
+        if chosen.backend == "gpu":
+            return gpu.project_pool(x, weight, bias, frames, gpu.Setup(mode, stride, activation, block, interpret))
+        return tpu.project_pool(x, weight, bias, frames, tpu.Setup(mode, stride, activation, block, interpret))

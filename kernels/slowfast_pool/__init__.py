@@ -49,5 +49,6 @@ def slowfast_pool(
     with jax.named_scope(f"slowfast_pool_{chosen.backend}"):
         if chosen.backend == "xla":
             return xla.slowfast_pool(x, newline, faster, rows)
-        kernel = tpu if chosen.backend == "tpu" else gpu
-        return kernel.slowfast_pool(x, newline, faster, kernel.Setup(rows, x.shape[0], block, interpret))
+        if chosen.backend == "gpu":
+            return gpu.slowfast_pool(x, newline, faster, gpu.Setup(rows, x.shape[0], block, interpret))
+        return tpu.slowfast_pool(x, newline, faster, tpu.Setup(rows, x.shape[0], block, interpret))

@@ -139,13 +139,14 @@ def _backward_body(pull: Any, frames: Any, rows: Any, parts: Any, *refs: Any, s:
         row, part = rows[level, token, k], parts[level, token, k]
         pulled = read(pull.at[first + row, at], inside, jnp.full(s.block, part > 0)).astype(jnp.float32)
         if s.largest:
-            pulled *= _won(*again, frame, token, frames[frame, 2] + row, at, inside, s)
+            pulled *= _won(again, frame, token, frames[frame, 2] + row, at, inside, s)
         total += part * pulled
     write(out.at[frame, token, at], total, inside)
 
 
-def _won(x: Any, tokens: Any, shares: Any, frame: Any, token: Any, line: Any, at: Any, inside: Any, s: Sizes) -> Any:
+def _won(again: list[Any], frame: Any, token: Any, line: Any, at: Any, inside: Any, s: Sizes) -> Any:
     """1 where the token is the largest of its window, a fair part where others are as large, 0 elsewhere."""
+    x, tokens, shares = again
     times = tokens.shape[1] // TOGETHER
 
     def largest(number: Any, top: Any) -> Any:

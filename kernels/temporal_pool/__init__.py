@@ -50,5 +50,6 @@ def temporal_pool(
     with jax.named_scope(f"temporal_pool_{chosen.backend}"):
         if chosen.backend == "xla":
             return xla.temporal_pool(x, length, weight, bias)
-        kernel = tpu if chosen.backend == "tpu" else gpu
-        return kernel.temporal_pool(x, length, weight, bias, interpret)
+        if chosen.backend == "gpu":
+            return gpu.temporal_pool(x, length, weight, bias, interpret)
+        return tpu.temporal_pool(x, length, weight, bias, interpret)

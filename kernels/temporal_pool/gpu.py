@@ -79,9 +79,10 @@ def temporal_pool(
     sizes = sizes_of(x, block)
     flat, length = x.reshape(*x.shape[:2], -1), length.astype(jnp.int32)
     if weight is None or bias is None:
-        out = _mean(flat, length, sizes, interpret)
+        out: Any = _mean(flat, length, sizes, interpret)
     else:
-        out = _scored(flat, length, weight.astype(x.dtype).reshape(-1), bias.astype(jnp.float32), sizes, interpret)
+        layer = weight.astype(x.dtype).reshape(-1)
+        out = _scored(flat, length, layer, bias.astype(jnp.float32), sizes, interpret)
     return out.reshape(x.shape[0], x.shape[2] - 1, x.shape[3])
 
 

@@ -67,4 +67,4 @@ def test_compiles_for_an_h100(name: str):
     arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=place) for shape in ON_GPU[name].shapes]
     with compiling_for(device):
         program = jax.jit(both_directions(ON_GPU[name].call)).lower(*arrays).compile()
-    assert len(re.findall(r"custom_call_target=.__gpu\$xla.gpu.triton", program.as_text())) >= 2
+    assert (program.as_text() or "").count("__gpu$xla.gpu.triton") >= 2

@@ -63,8 +63,8 @@ def test_blocks_do_not_matter_on_a_gpu(variant):
     found = []
     for block in (None, 16, 64):
 
-        def call(x, *layer, block=block):
-            return gpu.temporal_pool(x, jnp.asarray([3, 2]), *(layer or (None, None)), True, block)
+        def call(x, weight=None, bias=None, block=block):
+            return gpu.temporal_pool(x, jnp.asarray([3, 2]), weight, bias, True, block)
 
         found.append(values_and_pulls(call, arrays, 7))
     wanted = in_float64(_function(reference.temporal_pool, [3, 2]), exactly(arrays), 7)
