@@ -5,12 +5,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 PARITY ?= .venv-parity
+COMPILES ?= .venv-compiles
 BIN := $(VENV)/bin
 TEST_WORKERS ?= 2
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test faults recipes parity lint style types imports format wheel requirements clean
+.PHONY: help quickstart test faults recipes parity compiles lint style types imports format wheel requirements clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -31,6 +32,10 @@ recipes: $(VENV)/.dev ## train every recipe at toy size
 parity: ## install with torch and transformers beside it, then send models there and back
 	@$(MAKE) --no-print-directory VENV=$(PARITY) $(PARITY)/.parity
 	$(PARITY)/bin/python -m pytest -n $(TEST_WORKERS) $(or $(ARGS),tests/transformers)
+
+compiles: ## install with the compilers of TPUs and GPUs beside it, then compile for chips that need not be here
+	@$(MAKE) --no-print-directory VENV=$(COMPILES) $(COMPILES)/.compiles
+	JAX_PLATFORMS=cpu $(COMPILES)/bin/python -m pytest -m compiles -n $(TEST_WORKERS) $(or $(ARGS),tests/plan tests/kernels)
 
 lint: style types imports ## style, types and the import contract (make -k lint goes on after a failure)
 
@@ -63,7 +68,7 @@ requirements: ## resolve requirements/*.txt anew (needs uv)
 	done
 
 clean: ## remove what was installed and built here (runs/ stays)
-	rm -rf $(VENV) $(PARITY) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(PARITY) $(COMPILES) build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.runtime: requirements/runtime.txt pyproject.toml setup.py
@@ -84,4 +89,9 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 $(VENV)/.parity: $(VENV)/.dev requirements/parity.txt
 	@echo "Installing torch and transformers into $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/parity.txt
+	@touch $@
+
+$(VENV)/.compiles: $(VENV)/.dev requirements/compiles.txt
+	@echo "Installing the compilers of accelerators into $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/compiles.txt
 	@touch $@

@@ -44,6 +44,7 @@ from vidlmm.kernels.cases import (
     stc_case,
     temporal_case,
 )
+from vidlmm.kernels.choice import compiling_for
 from vidlmm.kernels.depthwise_norm import tpu as stage_tpu
 from vidlmm.kernels.launch import Launch
 from vidlmm.kernels.project_pool import tpu as project_tpu
@@ -183,7 +184,8 @@ def program(case: Case, device: Any, backward: bool, plain: bool, folder: str) -
         out = (formats[-1], tuple(formats[:-1])) if backward else formats[-1]
         options = {"in_shardings": tuple(formats[: len(shapes)]), "out_shardings": out}
     told = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
-    return jax.jit(function, **options).lower(*arrays).compile(compiler_options=told)
+    with compiling_for(device):
+        return jax.jit(function, **options).lower(*arrays).compile(compiler_options=told)
 
 
 def floor(case: Case, backward: bool, again: bool) -> int:

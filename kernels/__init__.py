@@ -4,7 +4,7 @@ Each kernel is a folder: its entry point, `reference.py` (the specification), an
 `vidlmm.kernels.choice` tells which of them a call runs; docs/kernels.md what each costs.
 """
 
-from vidlmm.kernels.choice import KernelError, choose
+from vidlmm.kernels.choice import KernelError, choose, compiling_for
 from vidlmm.kernels.depthwise_norm import depthwise_norm
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
@@ -15,6 +15,7 @@ from vidlmm.kernels.tree_attention import tree_attention
 __all__ = [
     "KernelError",
     "choose",
+    "compiling_for",
     "depthwise_norm",
     "project_pool",
     "slowfast_pool",

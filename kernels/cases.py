@@ -1,4 +1,4 @@
-"""What each kernel is compiled for: TPUs that the compiler knows and this machine need not have."""
+"""What each kernel is compiled for: TPUs and a GPU that the compilers know and this machine need not have."""
 
 import os
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from vidlmm.kernels.choice import compiling_for
 from vidlmm.kernels.depthwise_norm import depthwise_norm
 from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import project_pool
@@ -26,6 +27,22 @@ from vidlmm.kernels.tree_attention import tree_attention
 from vidlmm.kernels.tree_attention.rule import Ids, sight
 
 NAMES = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "7x": "tpu7x:2x2x1"}
+# An H100 in the words of XLA's description of a GPU.
+H100 = """
+gpu_device_info {
+  cuda_compute_capability { major: 9 }
+  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
+  threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
+  registers_per_block_limit: 65536 registers_per_core_limit: 65536
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448 shared_memory_per_core: 233472
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000 device_memory_size: 84942979072 l2_cache_size: 52428800
+}
+platform_name: "CUDA"
+device_description_str: "NVIDIA H100 80GB HBM3"
+dnn_version_info { major: 9 minor: 10 }
+runtime_version { major: 12 minor: 8 }
+"""
 ALONE = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_MIN_LOG_LEVEL": "3"}
 
 
@@ -43,6 +60,13 @@ def mesh(target: str) -> Mesh:
         os.environ.setdefault(name, value)
     found = topologies.get_topology_desc(platform="tpu", topology_name=NAMES[target])
     return Mesh(np.asarray(found.devices[:4]).reshape(2, 2), ("data", "model"))
+
+
+def gpu() -> Any:
+    """A single H100."""
+    # The description stands for the device only where the topology has a shape.
+    found = topologies.get_topology_desc("h100", platform="cuda", target_config=H100, topology="1x1x1")
+    return found.devices[0]
 
 
 def project_case(spec: PoolSpec, **options: Any) -> Case:
@@ -138,12 +162,19 @@ def lowered(case: Case, mesh: Mesh) -> Any:
         case.call, mesh=mesh, in_specs=case.splits[:-1], out_specs=case.splits[-1], check_vma=False
     )
 
-    def both(*arrays: Any) -> Any:
-        out, back = jax.vjp(function, *arrays[:-1])
-        return out, back(arrays[-1])
-
     arrays = [
         jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=NamedSharding(mesh, split))
         for shape, split in zip(case.shapes, case.splits, strict=True)
     ]
-    return jax.jit(both).lower(*arrays)
+    with compiling_for(mesh.devices.flat[0]):
+        return jax.jit(both_directions(function)).lower(*arrays)
+
+
+def both_directions(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Of the arguments and the pull on the result: the result and the gradients."""
+
+    def both(*arrays: Any) -> Any:
+        out, back = jax.vjp(function, *arrays[:-1])
+        return out, back(arrays[-1])
+
+    return both

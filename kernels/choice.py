@@ -1,15 +1,20 @@
 """Which backend runs a kernel: one named by the caller, never another, or by "auto" the one that pays.
 
 Backends: "xla" is plain JAX that the compiler fuses, on every platform; "tpu" is a Pallas kernel for the TPU's matrix
-cores. "auto" takes "tpu" on those devices for which `PAYS` says so, "xla" elsewhere.
+cores, "gpu" one for GPUs. "auto" takes "tpu" on those devices for which `PAYS` says so, "xla" elsewhere; it never takes
+"gpu", for none was measured.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 
-Backend = Literal["auto", "xla", "tpu"]
+Backend = Literal["auto", "xla", "tpu", "gpu"]
+Named = Literal["xla", "tpu", "gpu"]
 Kernel = Literal[
     "project_pool", "slowfast_pool", "temporal_pool", "stc_downsample", "depthwise_norm", "tree_attention",
 ]  # fmt: skip
@@ -23,10 +28,10 @@ _KINDS: dict[str, Target] = {
     "TPU7x": "7x",
 }
 _ALL: frozenset[Target] = frozenset(("v5e", "v5p", "v6e", "7x"))
-BACKENDS: dict[Kernel, tuple[Literal["xla", "tpu"], ...]] = {
-    "project_pool": ("xla", "tpu"),
-    "slowfast_pool": ("xla", "tpu"),
-    "temporal_pool": ("xla", "tpu"),
+BACKENDS: dict[Kernel, tuple[Named, ...]] = {
+    "project_pool": ("xla", "tpu", "gpu"),
+    "slowfast_pool": ("xla", "tpu", "gpu"),
+    "temporal_pool": ("xla", "tpu", "gpu"),
     "stc_downsample": ("xla", "tpu"),
     "depthwise_norm": ("xla", "tpu"),
     "tree_attention": ("xla", "tpu"),
@@ -50,8 +55,41 @@ class KernelError(ValueError):
 class Choice:
     """backend: what runs; why: in words."""
 
-    backend: Literal["xla", "tpu"]
+    backend: Named
     why: str
+
+
+_OTHER: ContextVar[Any] = ContextVar("compiled for", default=None)
+
+
+@contextmanager
+def compiling_for(device: Any) -> Iterator[None]:
+    """What is traced inside is compiled for a device that this process need not have.
+
+    Args:
+        device: of a topology, or anything with a `platform` ("tpu", "gpu") and a `device_kind`.
+    """
+    token = _OTHER.set(device)
+    try:
+        yield
+    finally:
+        _OTHER.reset(token)
+
+
+def device_here() -> Any:
+    """That of `compiling_for`, or this process's first."""
+    other = _OTHER.get()
+    return jax.devices()[0] if other is None else other
+
+
+def must_run(backend: Named, interpret: bool) -> None:
+    """Raises KernelError where a kernel for one platform is about to be traced for another."""
+    device = device_here()
+    if backend != "xla" and device.platform != backend and not interpret:
+        raise KernelError(
+            f"the backend {backend!r} does not run on {device.platform} ({device.device_kind}), and nothing stands in "
+            "for it: name 'xla' or 'auto', or trace inside `vidlmm.kernels.compiling_for(device)` for another device"
+        )
 
 
 def target_of(device: Any) -> Target | None:
@@ -63,7 +101,7 @@ def choose(kernel: Kernel, backend: Backend = "auto", device: Any = None) -> Cho
     """The backend that a call with these arguments runs.
 
     Args:
-        device: that the program is compiled for; None takes this process's first.
+        device: that the program is compiled for; None takes that of `compiling_for`, or this process's first.
 
     Raises:
         KernelError: a backend that the kernel does not have.
@@ -73,10 +111,12 @@ def choose(kernel: Kernel, backend: Backend = "auto", device: Any = None) -> Cho
         raise KernelError(f"{kernel} has the backends {have}; got {backend!r}: name one of them, or 'auto'")
     if backend != "auto":
         return Choice(backend, "named by the caller")
-    device = jax.devices()[0] if device is None else device
+    device = device_here() if device is None else device
     target = target_of(device)
     if target in PAYS[kernel]:
         return Choice("tpu", f"it moves fewer bytes than XLA's program on {target}")
     if device.platform == "tpu":
         return Choice("xla", f"no kernel is known to pay on {target or device.device_kind}")
+    if device.platform == "gpu" and "gpu" in BACKENDS[kernel]:
+        return Choice("xla", f"the kernel for GPUs was not measured on {device.device_kind}")
     return Choice("xla", f"there is no kernel for {device.platform}")

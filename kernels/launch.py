@@ -16,6 +16,8 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from vidlmm.kernels.choice import must_run
+
 # The smallest on-chip memory among the targets holds 64 MiB (7x); what a kernel plans stays far enough below it that
 # the compiler has room for the values of a step.
 VMEM_LIMIT = 60 * 2**20
@@ -86,7 +88,12 @@ class Launch:
 
     def __call__(self, body: Callable[..., None], *arrays: Any, interpret: bool = False, last: Any = None) -> Any:
         """Runs `body` on every step. arrays: the prefetched ones, then the inputs. last: how many steps of the last
-        dimension are taken, where that is known when the program runs."""
+        dimension are taken, where that is known when the program runs.
+
+        Raises:
+            KernelError: the program is compiled for a device that is no TPU.
+        """
+        must_run("tpu", interpret)
         grid: Any = self.grid if last is None else (*self.grid[:-1], last)
         told = pl.CostEstimate(self.flops, 0, self.moved(*self.usual)) if self.usual else None
         order: Any = tuple("parallel" if free else "arbitrary" for free in self.parallel)

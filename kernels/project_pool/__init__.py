@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from vidlmm.kernels.activations import Activation, check_activation
 from vidlmm.kernels.choice import Backend, KernelError, choose
 from vidlmm.kernels.grids import Mode, pooled_side, side_of
-from vidlmm.kernels.project_pool import tpu, xla
+from vidlmm.kernels.project_pool import gpu, tpu, xla
 
 
 def project_pool(
@@ -36,7 +36,7 @@ def project_pool(
             strides, one call names the slow frames and one the fast, and no frame is projected twice.
         backend: see `vidlmm.kernels.choice`; the compiled program names it (`project_pool_tpu`).
         block: columns of the hidden layer at a time, where the rule's choice is not wanted.
-        interpret: runs the TPU kernel step by step on any device, for tests.
+        interpret: runs the named kernel step by step on any device, for tests.
 
     Raises:
         KernelError: shapes that do not belong together, or beyond what the named backend takes.
@@ -53,4 +53,6 @@ def project_pool(
         if chosen.backend == "xla":
             seen = x if frames is None else jnp.take(x, frames, axis=0)
             return xla.project_pool(seen, weight, bias, mode, stride, activation)
+        if chosen.backend == "gpu":
+            return gpu.project_pool(x, weight, bias, frames, gpu.Setup(mode, stride, activation, block, interpret))
         return tpu.project_pool(x, weight, bias, frames, tpu.Setup(mode, stride, activation, block, interpret))

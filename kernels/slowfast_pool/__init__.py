@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from vidlmm.kernels.choice import Backend, KernelError, choose
 from vidlmm.kernels.grids import Mode, side_of
-from vidlmm.kernels.slowfast_pool import tpu, xla
+from vidlmm.kernels.slowfast_pool import gpu, tpu, xla
 from vidlmm.kernels.slowfast_pool.rows import Rows
 
 
@@ -49,4 +49,6 @@ def slowfast_pool(
     with jax.named_scope(f"slowfast_pool_{chosen.backend}"):
         if chosen.backend == "xla":
             return xla.slowfast_pool(x, newline, faster, rows)
+        if chosen.backend == "gpu":
+            return gpu.slowfast_pool(x, newline, faster, gpu.Setup(rows, x.shape[0], block, interpret))
         return tpu.slowfast_pool(x, newline, faster, tpu.Setup(rows, x.shape[0], block, interpret))

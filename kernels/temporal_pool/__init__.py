@@ -10,7 +10,7 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from vidlmm.kernels.choice import Backend, KernelError, choose
-from vidlmm.kernels.temporal_pool import tpu, xla
+from vidlmm.kernels.temporal_pool import gpu, tpu, xla
 
 Variant = Literal["v1", "v2"]
 
@@ -50,4 +50,6 @@ def temporal_pool(
     with jax.named_scope(f"temporal_pool_{chosen.backend}"):
         if chosen.backend == "xla":
             return xla.temporal_pool(x, length, weight, bias)
+        if chosen.backend == "gpu":
+            return gpu.temporal_pool(x, length, weight, bias, interpret)
         return tpu.temporal_pool(x, length, weight, bias, interpret)

@@ -1,14 +1,20 @@
-"""Every kernel at the real shapes of the systems through the TPU's own compiler, which needs no TPU."""
+"""Every kernel at the real shapes of the systems through the compilers of TPUs and GPUs, which need none of them.
+
+`make compiles` installs the compilers; without them these tests fail.
+"""
 
 import re
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-pytest.importorskip("libtpu", reason="the TPU compiler is not installed: pip install libtpu")
-
+from vidlmm.kernels import compiling_for
 from vidlmm.kernels.cases import (
     NAMES,
     attention_case,
+    both_directions,
+    gpu,
     lowered,
     mesh,
     project_case,
@@ -27,6 +33,20 @@ CASES = {
     **{f"stc_downsample-{spec.name}": stc_case(spec, backend="tpu") for spec in STC},
     **{f"depthwise_norm-{spec.name}": stage_case(spec, backend="tpu") for spec in STAGES},
 }
+ON_GPU = {
+    **{f"project_pool-{spec.name}": project_case(spec, backend="gpu") for spec in POOLS},
+    **{f"slowfast_pool-{spec.name}": slowfast_case(spec, backend="gpu") for spec in POOLS},
+    **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="gpu") for spec in TEMPORAL},
+}
+# The first shape of each kernel on all targets; every other on one of them, in turn.
+EVERYWHERE = {"project_pool-llava_video_7b", "slowfast_pool-llava_video_7b", "temporal_pool-valley_7b_v2"}
+PROGRAMS = [
+    (name, target)
+    for number, name in enumerate(CASES)
+    for turn, target in enumerate(NAMES)
+    if name in EVERYWHERE or turn == number % len(NAMES)
+]
+pytestmark = pytest.mark.compiles
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +55,7 @@ def no_flags(monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
 
 
-@pytest.mark.parametrize("target", NAMES)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "target"), PROGRAMS)
 def test_compiles_forward_and_backward(name: str, target: str):
     """Inside jit and shard_map on a 2 x 2 mesh; the program calls the kernels of both directions."""
     program = lowered(CASES[name], mesh(target))
@@ -44,3 +63,14 @@ def test_compiles_forward_and_backward(name: str, target: str):
     called = set(re.findall(rf"{kernel}\w*", program.as_text()))
     assert called >= {kernel, f"{kernel}_dx"}
     assert program.compile().memory_analysis() is not None
+
+
+@pytest.mark.parametrize("name", ON_GPU)
+def test_compiles_for_an_h100(name: str):
+    """Both directions in one program, to the machine's code: what a program of a kernel holds fits."""
+    device = gpu()
+    place = jax.sharding.SingleDeviceSharding(device)
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=place) for shape in ON_GPU[name].shapes]
+    with compiling_for(device):
+        program = jax.jit(both_directions(ON_GPU[name].call)).lower(*arrays).compile()
+    assert (program.as_text() or "").count("__gpu$xla.gpu.triton") >= 2

@@ -1,4 +1,4 @@
-"""project_pool: the kernel for TPU against the specification, step by step on this machine."""
+"""project_pool: the kernels for TPU and GPU against the specification, step by step on this machine."""
 
 from functools import partial
 from typing import Any
@@ -11,10 +11,11 @@ import pytest
 from tests.kernels.close import compare, drawn, exactly, in_float64, rounded, values_and_pulls
 from vidlmm.kernels import KernelError, choose, project_pool
 from vidlmm.kernels.choice import BACKENDS, PAYS
-from vidlmm.kernels.project_pool import reference, tpu
+from vidlmm.kernels.project_pool import gpu, reference, tpu
 from vidlmm.kernels.specs import POOLS, PoolSpec, cut_pool
 
 INTERPRETED: dict[str, Any] = {"backend": "tpu", "interpret": True}
+ON_GPU: dict[str, Any] = {"backend": "gpu", "interpret": True}
 XLA: dict[str, Any] = {"backend": "xla"}
 
 
@@ -40,9 +41,8 @@ def test_values_and_gradients(spec, dtype):
         return reference.project_pool(x, weight, bias, spec.mode, spec.stride, spec.activation)
 
     wanted = in_float64(specified, exactly(arrays), 7)
-    compare(values_and_pulls(_call(spec, **INTERPRETED), arrays, 7), wanted, dtype)
-    if dtype == "float32":
-        compare(values_and_pulls(_call(spec, backend="xla"), arrays, 7), wanted, dtype)
+    for options in (INTERPRETED, ON_GPU, *([XLA] if dtype == "float32" else [])):
+        compare(values_and_pulls(_call(spec, **options), arrays, 7), wanted, dtype)
 
 
 def test_slow_and_fast_frames():
@@ -56,7 +56,7 @@ def test_slow_and_fast_frames():
 
     call = partial(project_pool, mode=spec.mode, stride=2 * spec.stride, frames=frames)
     wanted = in_float64(specified, exactly(arrays), 3)
-    for options in (INTERPRETED, XLA):
+    for options in (INTERPRETED, ON_GPU, XLA):
         compare(values_and_pulls(partial(call, **options), arrays, 3), wanted, "float32")
     assert not np.any(wanted[1][1])
 
@@ -87,6 +87,20 @@ def test_traffic_is_counted_from_the_grid():
     assert moved == 2 * features + layer + cells + small + 4 * (weight.size + spec.width)
 
 
+def test_a_gpu_takes_only_tokens_that_have_a_cell():
+    """LLaVA-Video-7B: 26 x 26 of 27 x 27, each with the whole layer for its tile, and the layer again for each tap."""
+    spec = POOLS[0]
+    x = jax.ShapeDtypeStruct((spec.frames, spec.side**2, spec.features), jnp.bfloat16)
+    weight = jax.ShapeDtypeStruct((spec.features, spec.width), jnp.bfloat16)
+    setup = gpu.Setup(spec.mode, spec.stride, spec.activation)
+    sizes = gpu.sizes_of(x, weight, spec.frames, setup)
+    launch = gpu.forward_launch(sizes, gpu.tables_of(sizes, setup))
+    assert launch.grid == (28, 85)
+    features, layer, cells = 2 * 64 * 26**2 * 1152, 2 * (1152 + 1) * 3584, 2 * 64 * 169 * 3584
+    assert launch.once == features + layer + cells + 64 * 4 + 169 * 4 * 8
+    assert launch.asked == 28 * features + 85 * 4 * layer + cells + 28 * (64 * 4 + 64 * 169 * 4 * 8)
+
+
 def test_backends(untyped):
     """A named one is what runs; "auto" looks at the device, and says why."""
     spec = cut_pool(POOLS[0])
@@ -94,9 +108,10 @@ def test_backends(untyped):
     text = jax.jit(_call(spec, backend="xla")).lower(*arrays).as_text(debug_info=True)
     assert "project_pool_xla" in text
     assert "project_pool_xla" in jax.jit(_call(spec)).lower(*arrays).as_text(debug_info=True)
-    with pytest.raises(Exception, match="[Ii]nterpret"):  # a TPU's kernel cannot run here, and nothing stands in for it
-        jax.block_until_ready(_call(spec, backend="tpu")(*arrays))
-    with pytest.raises(KernelError, match="has the backends xla, tpu; got 'cuda'"):
+    for backend in ("tpu", "gpu"):  # neither can run here, and nothing stands in for it
+        with pytest.raises(KernelError, match=f"'{backend}' does not run on cpu"):
+            jax.jit(_call(spec, backend=backend)).trace(*arrays)
+    with pytest.raises(KernelError, match="has the backends xla, tpu, gpu; got 'cuda'"):
         choose("project_pool", "cuda")  # type: ignore[arg-type]
 
     assert "cpu" in choose("project_pool").why
@@ -132,6 +147,8 @@ def test_auto_takes_what_pays(kernel, monkeypatch):
         ({"block": 96}, "equal parts of 128"),
         ({"activation": "relu"}, "one of gelu, gelu_tanh, none"),
         ({"mode": "median"}, "one of average, max, bilinear"),
+        ({"backend": "gpu", "block": 96}, "a power of two from 16 to 1024"),
+        ({"backend": "gpu", "dtype": jnp.float16}, "both bfloat16 or both float32"),
     ],
 )
 def test_limits(untyped, change, message):
@@ -154,4 +171,5 @@ def test_a_width_of_no_whole_lanes():
         return reference.project_pool(x, weight, bias, spec.mode, spec.stride, spec.activation)
 
     wanted = in_float64(specified, exactly(arrays), 7)
-    compare(values_and_pulls(_call(spec, **INTERPRETED), arrays, 7), wanted, "float32")
+    for options in (INTERPRETED, ON_GPU, {**ON_GPU, "block": 16}):
+        compare(values_and_pulls(_call(spec, **options), arrays, 7), wanted, "float32")

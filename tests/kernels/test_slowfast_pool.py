@@ -1,4 +1,4 @@
-"""slowfast_pool: rows in their places, for TPU step by step on this machine."""
+"""slowfast_pool: rows in their places, for TPU and GPU step by step on this machine."""
 
 from dataclasses import replace
 from functools import partial
@@ -10,11 +10,12 @@ import pytest
 
 from tests.kernels.close import compare, drawn, exactly, in_float64, rounded, values_and_pulls
 from vidlmm.kernels import KernelError, slowfast_pool
-from vidlmm.kernels.slowfast_pool import reference
+from vidlmm.kernels.slowfast_pool import gpu, reference
 from vidlmm.kernels.slowfast_pool.rows import Rows
 from vidlmm.kernels.specs import POOLS, PoolSpec, cut_pool
 
 INTERPRETED: dict[str, Any] = {"backend": "tpu", "interpret": True}
+ON_GPU: dict[str, Any] = {"backend": "gpu", "interpret": True}
 XLA: dict[str, Any] = {"backend": "xla"}
 
 
@@ -61,9 +62,8 @@ def test_values_and_gradients(spec, dtype):
     spec = replace(cut_pool(spec), width=128)
     arrays = rounded(_arrays(spec, spec.side + spec.stride), dtype)
     wanted = in_float64(_specified(spec), exactly(arrays), 7)
-    _compare(values_and_pulls(_call(spec, **INTERPRETED), arrays, 7), wanted, spec, dtype)
-    if dtype == "float32":
-        _compare(values_and_pulls(_call(spec, backend="xla"), arrays, 7), wanted, spec, dtype)
+    for options in (INTERPRETED, ON_GPU, *([XLA] if dtype == "float32" else [])):
+        _compare(values_and_pulls(_call(spec, **options), arrays, 7), wanted, spec, dtype)
 
 
 def test_several_groups_and_blocks():
@@ -71,8 +71,30 @@ def test_several_groups_and_blocks():
     spec = PoolSpec("groups", 29, 8, 0, 256, "average", 2, every=3)
     arrays = rounded(_arrays(spec, 3), "float32")
     wanted = in_float64(_specified(spec), exactly(arrays), 7)
-    for block in (128, 256):
-        _compare(values_and_pulls(_call(spec, block=block, **INTERPRETED), arrays, 7), wanted, spec, "float32")
+    for options in (INTERPRETED, ON_GPU):
+        for block in (128, 256):
+            _compare(values_and_pulls(_call(spec, block=block, **options), arrays, 7), wanted, spec, "float32")
+
+
+def test_a_width_of_no_whole_block():
+    """On a GPU what stands over is masked; equal rows of a window share its pull."""
+    spec = PoolSpec("odd", 3, 5, 0, 72, "max", 2, every=2)
+    arrays = rounded(_arrays(spec, 5), "float32")
+    arrays[0] = jnp.round(arrays[0])
+    wanted = in_float64(_specified(spec), exactly(arrays), 7)
+    for block in (None, 16):
+        _compare(values_and_pulls(_call(spec, block=block, **ON_GPU), arrays, 7), wanted, spec, "float32")
+
+
+def test_a_gpu_reads_tokens_that_have_a_cell():
+    """LLaVA-Video-7B with its pattern: each token of a cell once, each row of the video once, and tables."""
+    setup = gpu.Setup(Rows(27, "average", 2, 3, True, True), 9)
+    tables, sizes = gpu.tables_of(setup.rows, 9), gpu.sizes_of(3584, jnp.bfloat16, setup)
+    launch = gpu.forward_launch(sizes, tables)
+    tokens, cells, learned = 3 * 26**2 + 6 * 24**2, 3 * 13**2 + 6 * 6**2, 3 * 13 + 6 * 6 + 9
+    small = 4 * (cells + learned) * (4 + 2 * 16)
+    assert launch.asked == 2 * 3584 * (tokens + learned + cells + learned) + 4 * small
+    assert gpu.backward_launch(sizes, tables).asked > 2 * 3584 * (9 * 27**2 + tokens)
 
 
 def test_the_packed_order():
@@ -81,7 +103,7 @@ def test_the_packed_order():
     newline, faster = jnp.asarray([-1.0]), jnp.asarray([-2.0])
     call = partial(slowfast_pool, mode="max", stride=1, every=2)
     wanted = [0, 1, 2, 3, -1, 4, 5, 6, 7, -1, 8, 9, 10, 11, -1, 12, 13, 14, 15, -1, -2, 21, 23, -1, 29, 31, -1, -2]
-    for options in (INTERPRETED, XLA):
+    for options in (INTERPRETED, ON_GPU, XLA):
         np.testing.assert_array_equal(call(x, newline, faster, **options)[:, 0], wanted)
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -189,14 +188,6 @@ def test_a_policy_may_keep_what_the_backward_pass_reads():
         text = str(jax.make_jaxpr(jax.grad(jax.checkpoint(loss, policy=policy)))(*arrays))
         assert len(re.findall(r"name=tree_attention_tpu\b", text)) == runs
         assert len(re.findall(r"name=tree_attention_tpu_dx\b", text)) == 1
-
-
-@pytest.fixture
-def untyped():
-    """Without the checks of annotations, which tests have and a user's process does not."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The real TPU compiler on a tiny model; skipped where it is not installed. And what is said where it is not."""
+"""The real TPU compiler on a tiny model (make compiles), and what is said where it is not installed."""
 
 import importlib.util
 import json
@@ -20,7 +20,6 @@ TINY = [
     "--config.mesh.fsdp=2",
     "--config.mesh.tensor=2",
 ]
-INSTALLED = importlib.util.find_spec("libtpu") is not None
 
 
 def test_without_the_compiler_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -67,7 +66,7 @@ def test_a_plan_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(list((tmp_path / "plan").glob("*.json"))) == 1
 
 
-@pytest.mark.skipif(not INSTALLED, reason="libtpu is not installed: pip install 'vidlmm[tpu]'")
+@pytest.mark.compiles
 def test_a_tiny_step_for_four_chips(tmp_path: Path) -> None:
     """In a process of its own: the compiler takes what it finds in the environment when it is loaded."""
     command = [sys.executable, "-m", "vidlmm", "plan", "--config", "quickstart", "--stage", "align"]
