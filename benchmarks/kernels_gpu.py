@@ -2,14 +2,15 @@
 
     python benchmarks/kernels_gpu.py [--kernels project_pool,...] [--shapes llava_video_7b,...] [--out FOLDER]
     python benchmarks/kernels_gpu.py --tiny     # on any machine: small shapes, the kernels step by step
+    python benchmarks/kernels_gpu.py --compile  # on any machine with JAX's plug-in for GPUs: for an H100, without one
 
 One run measures the device first (bytes/s of a copy, FLOP/s of a product), then each kernel at each shape, forward and
 forward and backward, and writes results/kernels_gpu_<device>.json after every line. milliseconds: the least of three
 means over calls in a row. bytes/s and FLOP/s are of the function (every input once, every output once; its own
 arithmetic), not of what a program does beside it. error: of the result and of each gradient, the largest difference to
 the specification in float32 as a share of its largest number; the arrays are drawn and rounded to bfloat16.
-temporary: what the compiled program needs beside its arguments and results. A line that fails has its error in words,
-and the run goes on.
+temporary: what the compiled program needs beside its arguments and results; --compile prints this alone. A line that
+fails has its error in words, and the run goes on.
 """
 
 import argparse
@@ -31,7 +32,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidlmm.kernels import project_pool, slowfast_pool, temporal_pool
+from vidlmm.kernels import compiling_for, project_pool, slowfast_pool, temporal_pool
+from vidlmm.kernels.cases import gpu
 from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import reference as project_reference
 from vidlmm.kernels.slowfast_pool import reference as slowfast_reference
@@ -247,6 +249,26 @@ def relative(found: Any, best: np.ndarray) -> float | None:
     return float(np.max(np.abs(found - best))) / most if most > 1e-4 else None
 
 
+def held(work: Work, backward: bool, backend: str, device: Any) -> int:
+    """Bytes beside arguments and results of the program for a device that is not here."""
+    place = jax.sharding.SingleDeviceSharding(device)
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=place) for shape in work.shapes]
+    with compiling_for(device):
+        program = jax.jit(both(lambda *own: work.call(*own, backend=backend), backward)).lower(*arrays).compile()
+    return program.memory_analysis().temp_size_in_bytes
+
+
+def compiled(kernels: Sequence[str], shapes: Sequence[str]) -> None:
+    """Print a line for each kernel, shape and pass, in MB."""
+    device = gpu()
+    for kernel, all_shapes in works(False).items():
+        for shape, work in all_shapes.items():
+            if (not kernels or kernel in kernels) and (not shapes or shape in shapes):
+                for one in PASSES:
+                    sizes = [held(work, one != "forward", backend, device) for backend in ("gpu", "xla")]
+                    print(f"| {kernel} | {shape} | {one} |", *(f"{size / 1e6:,.0f} |" for size in sizes), flush=True)
+
+
 def peaks(tiny: bool) -> dict[str, float]:
     """bytes/s of a copy, read and written, and FLOP/s of a square product in bfloat16."""
     size, side = (2**20, 256) if tiny else (2**30, 8192)
@@ -281,7 +303,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--backends", default="gpu,xla" + (",torch" if torch else ""))
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--tiny", action="store_true", help="small shapes, step by step, on any machine")
+    parser.add_argument("--compile", action="store_true", help="what the programs for an H100 hold, without one")
     args = parser.parse_args(arguments)
+    kernels, chosen = ([one for one in given.split(",") if one] for given in (args.kernels, args.shapes))
+    if args.compile:
+        compiled(kernels, chosen)
+        return 0
     found: dict[str, Any] = about()
     if not args.tiny and jax.devices()[0].platform != "gpu":
         parser.error(f"JAX sees {found['device']} and no GPU: --tiny runs everywhere")
@@ -290,7 +317,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(found["device"], *(f"{key} {value:.3g}" for key, value in found["peaks"].items()), flush=True)
     for kernel, shapes in works(args.tiny).items():
         for shape, work in shapes.items():
-            if kernel in (args.kernels or kernel).split(",") and shape in (args.shapes or shape).split(","):
+            if (not kernels or kernel in kernels) and (not chosen or shape in chosen):
                 arrays = drawn(work)
                 right = wanted(work, arrays)
                 for one in ((p, b) for p in PASSES for b in args.backends.split(",")):

@@ -73,4 +73,5 @@ def test_compiles_for_an_h100(name: str):
     arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=place) for shape in ON_GPU[name].shapes]
     with compiling_for(device):
         program = jax.jit(both_directions(ON_GPU[name].call)).lower(*arrays).compile()
-    assert (program.as_text() or "").count("__gpu$xla.gpu.triton") >= 2
+    called = re.findall(r'custom_call_target="[^"]*triton', program.as_text() or "")
+    assert len(called) >= 2
