@@ -151,8 +151,9 @@ def test_pairs_that_share_their_video_are_pairs_apart(folder: Path) -> None:
         ("clip1", "how does it move ?", "the square is white and red", "the square is red"),
     ]
     records = [
-        PairRow(str(n), ("video", clip), *texts).record(folder) for n, (clip, *texts) in enumerate(said)
-    ]  # fmt: skip
+        PairRow(str(number), ("video", clip), question, chosen, rejected).record(folder)
+        for number, (clip, question, chosen, rejected) in enumerate(said)
+    ]
     shared = batch([one_tree(records[:3]), one_tree(records[3:])], 2, "branches", 136)
     apart = batch(records, 4, "branches", 136)
     assert (shared["branch"].max(), apart["branch"].max()) == (6, 2)

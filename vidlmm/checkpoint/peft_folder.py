@@ -8,7 +8,6 @@ non_lora_trainables.safetensors          LLaVA's file of such tensors (llava/tra
 config.json                              of the whole model, where its base is the decoder alone
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from vidlmm.checkpoint.tensors import DTYPES, Stored, read_header
-from vidlmm.checkpoint.weights import WeightsError
+from vidlmm.checkpoint.weights import WeightsError, read_fields
 
 CONFIG, WEIGHTS, WHOLE = "adapter_config.json", "adapter_model.safetensors", "non_lora_trainables.safetensors"
 PREFIX = "base_model.model."
+_WHOSE = "an adapter's folder as PEFT writes it"
 _ENDS = (".lora_A.weight", ".lora_B.weight")
 # Fields of adapter_config.json under which the sum is another one.
 _UNKNOWN = ("use_dora", "lora_bias", "fan_in_fan_out", "use_qalora", "alora_invocation_tokens", "arrow_config")
@@ -101,7 +101,7 @@ def read_peft(path: Path) -> PeftFolder:
     Raises:
         WeightsError: no such folder, pickle files, another kind of adapter, or damaged files.
     """
-    config = _json(path / CONFIG)
+    config = read_fields(path / CONFIG, _WHOSE)
     kind, on = config.get("peft_type"), [name for name in _UNKNOWN if config.get(name)]
     if kind != "LORA" or on:
         what = f"peft_type {kind!r}" + "".join(f", {name} {config[name]!r}" for name in on)
@@ -139,7 +139,7 @@ def read_peft(path: Path) -> PeftFolder:
                 f"{path / WEIGHTS}: {module} has ranks {a.shape[0]} and {b.shape[1]}, expected equal ones"
             )
         low[f"{module}.weight"] = Low(a, b, _scale(config, module, a.shape[0]))
-    model = _json(path / "config.json") if (path / "config.json").is_file() else None
+    model = read_fields(path / "config.json", _WHOSE) if (path / "config.json").is_file() else None
     return PeftFolder(path, low, whole, model)
 
 
@@ -156,15 +156,3 @@ def _scale(config: Mapping[str, Any], module: str, rank: int) -> float:
 def _plain(key: str) -> str:
     """A key without what PEFT puts around it."""
     return key.removeprefix(PREFIX).removeprefix("base_model.").replace(".base_layer.", ".")
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise WeightsError(f"{path} is not there; an adapter's folder as PEFT writes it has one")
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise WeightsError(f"{path} is not the JSON it should be: {error}") from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds {type(found).__name__}, expected fields and values")
-    return found

@@ -7,7 +7,6 @@
 Nothing in the folder is run: `auto_map` and code are ignored, pickle files are refused.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from vidlmm.checkpoint.peft_folder import PeftFolder, read_peft
 from vidlmm.checkpoint.run import video_lm_skeleton
 from vidlmm.checkpoint.tensors import Header, Stored, read_header
 from vidlmm.checkpoint.towers import find_tower, left_out, tower_tensors
-from vidlmm.checkpoint.weights import WeightsError
+from vidlmm.checkpoint.weights import WeightsError, read_fields
 from vidlmm.spec import ModelSpec
 
 # Special ones stand before those whose names they share.
@@ -36,6 +35,7 @@ LAYOUTS: tuple[Layout, ...] = tuple(
 )
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
+_WHOSE = "a released checkpoint"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 # What peft, and the originals beside it, write of a training that leaves the weights alone.
 ADAPTERS = ("adapter_config.", "adapter_model.", "non_lora_trainables.")
@@ -165,7 +165,7 @@ def read_folder(path: Path) -> Folder:
             "model; give the folder or hub id of the model that it belongs to, and this one as its adapter: `vidlmm "
             f"convert BASE MERGED --adapter {path} --to original`"
         )
-    config = _json(path / CONFIG)
+    config = read_fields(path / CONFIG, _WHOSE)
     names = _weight_files(path)
     files = {name: read_header(path / name) for name in names}
     tensors: dict[str, Stored] = {}
@@ -262,7 +262,7 @@ def _check_types(folder: Folder, keys: KeyPlan) -> None:
 def _weight_files(path: Path) -> list[str]:
     """Names of the safetensors files: those that the index lists, else all."""
     if (path / INDEX).is_file():
-        listed = _json(path / INDEX).get("weight_map")
+        listed = read_fields(path / INDEX, _WHOSE).get("weight_map")
         if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
             raise WeightsError(f"{path / INDEX} has no weight_map of keys and file names")
         names = sorted(set(listed.values()))
@@ -287,15 +287,3 @@ def _no_weights(path: Path) -> str:
         "safetensors.torch.save_file({k: v.contiguous() for k, v in torch.load(FILE, map_location='cpu', "
         "weights_only=True).items()}, 'model.safetensors')"
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise WeightsError(f"{path} is not there; a released checkpoint has one")
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise WeightsError(f"{path} is not the JSON it should be: {error}") from error
-    if not isinstance(found, dict):
-        raise WeightsError(f"{path} holds {type(found).__name__}, expected fields and values")
-    return found

@@ -1,6 +1,7 @@
 """Parameters by dotted name into safetensors files and back, every name and shape accounted for."""
 
 import difflib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,23 @@ _NUMPY = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F64
 
 class WeightsError(ValueError):
     """Weights that do not belong to the model; one message lists everything that does not fit."""
+
+
+def read_fields(path: Path, whose: str) -> dict[str, Any]:
+    """The fields of a JSON file beside weights; `whose` says what has such a file.
+
+    Raises:
+        WeightsError: it is not there, or holds something else.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path} is not there; {whose} has one")
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise WeightsError(f"{path} is not the JSON it should be: {error}") from error
+    if not isinstance(found, dict):
+        raise WeightsError(f"{path} holds {type(found).__name__}, expected fields and values")
+    return found
 
 
 def save_weights(path: str | Path, params: Mapping[str, Any], dtype: Any = None) -> None:

@@ -5,7 +5,6 @@ the device does with it. Systems that normalise before they resize give float32 
 """
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -84,24 +83,6 @@ def pad_to_square(image: Image.Image, colour: tuple[int, int, int]) -> Image.Ima
     square = Image.new("RGB", (side, side), colour)
     square.paste(image, ((side - width) // 2, (side - height) // 2))
     return square
-
-
-def with_black_frames(frames: Sequence[UInt8[np.ndarray, "H W 3"]], count: int) -> list[np.ndarray]:
-    """At least `count` frames: black ones are appended to a list that is too short.
-
-    As in VideoLLaMA 2 (mm_utils.py, process_video) a black frame has width and height exchanged, which shows
-    only where frames are padded to a square in a colour that is not black.
-
-    Raises:
-        ValueError: an empty list: the size of the black frames is not known.
-    """
-    if not frames:
-        raise ValueError("no frame at all; expected at least one, whose size the black frames take")
-    height, width, _ = frames[-1].shape
-    missing = max(count - len(frames), 0)
-    # Each black frame takes the size of the one before it, so every second one is turned back.
-    shapes = [(width, height, 3) if i % 2 == 0 else (height, width, 3) for i in range(missing)]
-    return [*frames, *(np.zeros(shape, np.uint8) for shape in shapes)]
 
 
 def as_rgb(image: Image.Image | UInt8[np.ndarray, "H W 3"]) -> Image.Image:
