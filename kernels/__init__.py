@@ -7,6 +7,7 @@ Each kernel is a folder: its entry point, `reference.py` (the specification), an
 from vidlmm.kernels.choice import KernelError, choose
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
+from vidlmm.kernels.splice import splice
 from vidlmm.kernels.temporal_pool import temporal_pool
 
-__all__ = ["KernelError", "choose", "project_pool", "slowfast_pool", "temporal_pool"]
+__all__ = ["KernelError", "choose", "project_pool", "slowfast_pool", "splice", "temporal_pool"]

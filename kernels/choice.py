@@ -10,7 +10,7 @@ from typing import Any, Literal
 import jax
 
 Backend = Literal["auto", "xla", "tpu"]
-Kernel = Literal["project_pool", "slowfast_pool", "temporal_pool"]
+Kernel = Literal["project_pool", "slowfast_pool", "splice", "temporal_pool"]
 Target = Literal["v5e", "v5p", "v6e", "7x"]
 
 _KINDS: dict[str, Target] = {
@@ -24,12 +24,14 @@ _ALL: frozenset[Target] = frozenset(("v5e", "v5p", "v6e", "7x"))
 BACKENDS: dict[Kernel, tuple[Literal["xla", "tpu"], ...]] = {
     "project_pool": ("xla", "tpu"),
     "slowfast_pool": ("xla", "tpu"),
+    "splice": ("xla", "tpu"),
     "temporal_pool": ("xla", "tpu"),
 }
 # Targets on which a kernel moves fewer bytes than XLA's program of the same function (docs/kernels.md has the table).
 PAYS: dict[Kernel, frozenset[Target]] = {
     "project_pool": _ALL,
     "slowfast_pool": _ALL,
+    "splice": _ALL,
     "temporal_pool": _ALL,
 }
 

@@ -28,6 +28,7 @@ class Block:
 
     at: grid indices, and behind them the prefetched arrays, to the number of the block in each dimension.
     kept: the block is the same in all steps; it is held once, not twice.
+    scalar: it is held where single numbers are read from.
     """
 
     shape: tuple[int, ...]
@@ -35,6 +36,7 @@ class Block:
     block: tuple[int, ...]
     at: Callable[..., tuple[Any, ...]]
     kept: bool = False
+    scalar: bool = False
 
     @property
     def struct(self) -> jax.ShapeDtypeStruct:
@@ -42,8 +44,10 @@ class Block:
 
     @property
     def spec(self) -> pl.BlockSpec:
-        once = {"pipeline_mode": pl.Buffered(1)} if self.kept else {}
-        return pl.BlockSpec(self.block, self.at, **once)
+        options: dict[str, Any] = {"pipeline_mode": pl.Buffered(1)} if self.kept else {}
+        if self.scalar:
+            options["memory_space"] = pltpu.SMEM
+        return pl.BlockSpec(self.block, self.at, **options)
 
     def bytes_at(self, index: Sequence[int]) -> int:
         """Bytes of the block of this number; what lies outside the array is not moved."""
@@ -58,7 +62,9 @@ class Block:
 
 @dataclass(frozen=True)
 class Launch:
-    """parallel: for each dimension of the grid, whether its steps may run in any order."""
+    """parallel: for each dimension of the grid, whether its steps may run in any order. left: arrays behind the inputs
+    that stay in main memory, of which the body fetches what it needs; that is not in `moved`. signals: semaphores for
+    it, behind the scratch."""
 
     name: str
     grid: tuple[int, ...]
@@ -68,6 +74,8 @@ class Launch:
     parallel: tuple[bool, ...] = ()
     prefetched: int = 0
     flops: int = 0
+    left: int = 0
+    signals: int = 0
 
     def moved(self, *prefetched: np.ndarray) -> int:
         """Bytes between main memory and the chip, re-reads included."""
@@ -81,6 +89,7 @@ class Launch:
 
     def __call__(self, body: Callable[..., None], *arrays: Any, interpret: bool = False) -> Any:
         """Runs `body` on every step. arrays: the prefetched ones, then the inputs."""
+        signals = [pltpu.SemaphoreType.DMA((self.signals,))] if self.signals else []
         order: Any = tuple("parallel" if free else "arbitrary" for free in self.parallel)
         found = pl.pallas_call(
             body,
@@ -88,9 +97,9 @@ class Launch:
             grid_spec=pltpu.PrefetchScalarGridSpec(
                 num_scalar_prefetch=self.prefetched,
                 grid=self.grid,
-                in_specs=[block.spec for block in self.ins],
+                in_specs=[block.spec for block in self.ins] + [pl.BlockSpec(memory_space=pl.ANY)] * self.left,
                 out_specs=[block.spec for block in self.outs],
-                scratch_shapes=[pltpu.VMEM(shape, dtype) for shape, dtype in self.scratch],
+                scratch_shapes=[pltpu.VMEM(shape, dtype) for shape, dtype in self.scratch] + signals,
             ),
             compiler_params=pltpu.CompilerParams(dimension_semantics=order, vmem_limit_bytes=VMEM_LIMIT),
             name=self.name,

@@ -46,7 +46,10 @@ def temporal_pool(
     if (variant == "v2") != (weight is not None) or (weight is None) != (bias is None):
         raise KernelError(f"v2 takes a layer and its bias, v1 none; got {variant} with weight {weight is not None}")
     if weight is not None and weight.shape != (rows - 1, width):
-        raise KernelError(f"frames of {rows - 1} patches of width {width} with a layer that scores {weight.shape}")
+        raise KernelError(
+            f"got frames of {rows - 1} patches of width {width}, the pooling layer scores {weight.shape[0]} of width "
+            f"{weight.shape[1]}: give it frames of the size it was made for"
+        )
     with jax.named_scope(f"temporal_pool_{chosen.backend}"):
         if chosen.backend == "xla":
             return xla.temporal_pool(x, length, weight, bias)
