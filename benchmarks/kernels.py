@@ -29,12 +29,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.layout import Format, Layout
 
-from vidlmm.kernels.cases import NAMES, Case, mesh, project_case, slowfast_case, temporal_case
+from vidlmm.kernels.cases import NAMES, Case, mesh, project_case, slowfast_case, splice_case, temporal_case
 from vidlmm.kernels.launch import Launch
 from vidlmm.kernels.project_pool import tpu as project_tpu
 from vidlmm.kernels.slowfast_pool import tpu as slowfast_tpu
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import POOLS, TEMPORAL, ClipSpec, PoolSpec
+from vidlmm.kernels.specs import POOLS, SPLICES, TEMPORAL, ClipSpec, PoolSpec, SpliceSpec, splice_plan
+from vidlmm.kernels.splice import tpu as splice_tpu
+from vidlmm.kernels.splice.plan import by_reader, numbered
 from vidlmm.kernels.temporal_pool import tpu as temporal_tpu
 
 RESULTS = Path(__file__).parent / "results" / "kernels.json"
@@ -43,13 +45,16 @@ BACKENDS = ("tpu", "xla")
 
 class Row(NamedTuple):
     """A kernel at a shape. launches: forward, then those of the backward pass; numbers: what is prefetched; flops of
-    the function alone, forward; again: whether gradients depend on the arguments."""
+    the function alone, forward; again: whether gradients depend on the arguments. bytes, floors: forward, and forward
+    and backward, where the plan says what is read."""
 
     case: Callable[[str], Case]
     launches: tuple[Launch, ...]
     numbers: tuple[np.ndarray, ...]
     flops: int
     again: bool
+    bytes: tuple[int, int] | None = None
+    floors: tuple[int, int] | None = None
 
 
 def project_row(spec: PoolSpec) -> Row:
@@ -90,9 +95,34 @@ def temporal_row(spec: ClipSpec) -> Row:
     return Row(lambda backend: temporal_case(spec, backend=backend), launches, (length,), flops, sizes.scored)
 
 
+def splice_row(spec: SpliceSpec) -> Row:
+    """Floor: the rows that places name and the sequence; backward their pulls and the gradients of all tables."""
+    plan, each = splice_plan(spec, 0), 2 * spec.width
+    tables = [jax.ShapeDtypeStruct((rows, spec.width), jnp.bfloat16) for rows in (spec.vocab, 16, *spec.media)]
+    sizes = splice_tpu.sizes_of(spec.places, tables, jnp.bfloat16)
+    number = numbered(*map(jnp.asarray, plan), [rows for rows, _ in sizes.tables])
+    fetch, _ = splice_tpu.forward_plan(number, sizes)
+    launches = [splice_tpu.forward_launch(sizes)]
+    moved = [launches[0].moved() + splice_tpu.fetched(fetch, sizes)]
+    for table in range(len(tables)):
+        at, fetch, *_ = splice_tpu.backward_plan(*by_reader(number), sizes, table)
+        launches.append(splice_tpu.backward_launch(sizes, table))
+        moved.append(launches[-1].moved(np.asarray(at)) + splice_tpu.fetched(fetch, sizes))
+    read = each * int(np.sum(plan[0] >= 0))
+    written = each * (spec.vocab + spec.special + sum(spec.media))
+    forward = read + each * spec.places
+    floors = forward, forward + read + written
+
+    def case(backend: str) -> Case:
+        return splice_case(spec, 1, backend=backend)
+
+    return Row(case, tuple(launches), (), 0, False, (moved[0], sum(moved)), floors)
+
+
 ROWS: dict[str, dict[str, Row]] = {
     "project_pool": {spec.name: project_row(spec) for spec in POOLS[:3]},
     "slowfast_pool": {spec.name: slowfast_row(spec) for spec in POOLS[:2]},
+    "splice": {spec.name: splice_row(spec) for spec in SPLICES[:2]},
     "temporal_pool": {spec.name: temporal_row(spec) for spec in (TEMPORAL[0], TEMPORAL[2])},
 }
 
@@ -128,11 +158,12 @@ def measure(kernel: str, name: str, target: str, backward: bool) -> dict[str, An
     row = ROWS[kernel][name]
     device = mesh(target).devices.flat[0]
     launches = row.launches if backward else row.launches[:1]
-    moved = sum(launch.moved(*row.numbers) for launch in launches)
+    moved = row.bytes[backward] if row.bytes else sum(launch.moved(*row.numbers) for launch in launches)
+    least = row.floors[backward] if row.floors else floor(row.case("xla"), backward, row.again)
     found: dict[str, Any] = {"kernel": kernel, "shape": name, "target": target}
     found |= {
         "pass": "forward and backward" if backward else "forward",
-        "floor": floor(row.case("xla"), backward, row.again),
+        "floor": least,
     }
     for backend in BACKENDS:
         compiled = program(row.case(backend), device, backward, plain=backend == "tpu")

@@ -17,7 +17,8 @@ from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import ClipSpec, PoolSpec
+from vidlmm.kernels.specs import ClipSpec, PoolSpec, SpliceSpec, splice_plan
+from vidlmm.kernels.splice import splice
 from vidlmm.kernels.temporal_pool import temporal_pool
 
 NAMES = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "7x": "tpu7x:2x2x1"}
@@ -86,6 +87,20 @@ def temporal_case(spec: ClipSpec, **options: Any) -> Case:
     layer = ((cells, spec.width), (1,)) if spec.variant == "v2" else ()
     shapes = ((spec.clips, spec.frames, 1 + cells, spec.width), *layer, (spec.clips, cells, spec.width))
     return Case(call, shapes, (both, *[P()] * len(layer), both))
+
+
+def splice_case(spec: SpliceSpec, sequences: int = 2, **options: Any) -> Case:
+    """Sequences with media of their own on one axis, columns on the other."""
+    plan = splice_plan(spec, 0)
+
+    def call(*tables: Any) -> Any:
+        # No constant, or the compiler would do what a step has to do with its plan.
+        table, row = jax.lax.optimization_barrier(tuple(map(jnp.asarray, plan)))
+        return splice(table, row, tables, **options)
+
+    own = tuple((sequences * rows, spec.width) for rows in (*spec.media, spec.places))
+    shapes = ((spec.vocab, spec.width), (spec.special, spec.width), *own)
+    return Case(call, shapes, (P(None, "model"), P(None, "model"), *[P("data", "model")] * len(own)))
 
 
 def lowered(case: Case, mesh: Mesh) -> Any:

@@ -156,16 +156,29 @@ def backward_plan(places: jax.Array, rows: jax.Array, s: Sizes, table: int) -> t
     start, (count, _) = s.starts[table], s.tables[table]
     blocks, steps = -(-count // ROWS), backward_steps(s, table)
     edges = jnp.minimum(start + ROWS * jnp.arange(blocks + 1), start + count)
-    first = jnp.searchsorted(rows, edges.astype(rows.dtype))
+    first = _before(rows, edges)
     needed = jnp.maximum(-(-jnp.diff(first) // ROWS), 1)
     begins, step = jnp.cumsum(needed) - needed, jnp.arange(steps)
-    at = jnp.searchsorted(begins, step, side="right") - 1
-    reader = (first[at] + ROWS * (step - begins[at]))[:, None] + jnp.arange(ROWS)
-    there, reader = reader < first[at + 1][:, None], jnp.minimum(reader, len(rows) - 1)
-    number = jnp.where(there, places[reader], -1)
-    own = jnp.where(there, rows[reader] - start - ROWS * at[:, None], -1)
+    at = _before(begins, step + 1) - 1
+    chosen = at[:, None] == jnp.arange(blocks)
+    begin, end, skipped = (jnp.sum(jnp.where(chosen, x, 0), axis=1) for x in (first[:-1], first[1:], begins))
+    begin += ROWS * (step - skipped)
+    there = begin[:, None] + jnp.arange(ROWS) < end[:, None]
+
+    def runs(x: jax.Array) -> jax.Array:
+        """128 in a row of each step; single numbers would be looked up one by one."""
+        x = jnp.pad(x, (0, ROWS))
+        return jax.vmap(lambda k: jax.lax.dynamic_slice(x, (k,), (ROWS,)))(begin)
+
+    number = jnp.where(there, runs(places), -1)
+    own = jnp.where(there, runs(rows) - start - ROWS * at[:, None], -1)
     pairs = there & (s.dtype == jnp.bfloat16)
     return at.astype(jnp.int32), *_told(number, number, pairs), own[:, None]
+
+
+def _before(numbers: jax.Array, edges: jax.Array) -> jax.Array:
+    """How many of the numbers are below each edge."""
+    return jnp.sum(numbers < edges[:, None], axis=1, dtype=jnp.int32)
 
 
 def _told(number: jax.Array, row: jax.Array, pairs: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -248,7 +261,7 @@ def _send(numbers: Any, slot: Any, *, sources: Any, words: Any, signals: Any) ->
             @pl.when((number >= start) & (number < start + count))
             def _(ref: Any = ref, start: int = start, pairs: bool = pairs) -> None:
                 row = number - start
-                _copy(ref, row // 2 if pairs else row, pairs, words, slot, i, signals).start()
+                _copy(ref, row >> 1 if pairs else row, pairs, words, slot, i, signals).start()
 
         return carry
 

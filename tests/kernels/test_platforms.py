@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vidlmm.kernels.cases import Case, project_case, slowfast_case, temporal_case
-from vidlmm.kernels.specs import POOLS, TEMPORAL
+from vidlmm.kernels.cases import Case, project_case, slowfast_case, splice_case, temporal_case
+from vidlmm.kernels.specs import POOLS, SPLICES, TEMPORAL
 
 CASES = {
     "project_pool": project_case(POOLS[2]),
     "slowfast_pool": slowfast_case(POOLS[1]),
+    "splice": splice_case(SPLICES[0]),
     "temporal_pool": temporal_case(TEMPORAL[2]),
 }
 

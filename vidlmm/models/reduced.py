@@ -38,7 +38,8 @@ def projected_cells(
         return call(x, weight, bias)
     where = rules.used(("frames", None, "mlp"), (*x.shape[:2], weight.shape[1]))
     frames, columns = (axes_of(where, d) or None for d in (0, 2))
-    return per_device(call, rules, (Spec(frames), Spec(None, columns), Spec(columns)), where, kernel=True)(x, weight, bias)
+    parts = (Spec(frames), Spec(None, columns), Spec(columns))
+    return per_device(call, rules, parts, where, kernel=True)(x, weight, bias)
 
 
 def pooled_over_time(
