@@ -10,7 +10,7 @@ from vidlmm.kernels.specs import POOLS, SPLICES, TEMPORAL
 CASES = {
     "project_pool": project_case(POOLS[2]),
     "slowfast_pool": slowfast_case(POOLS[1]),
-    "splice": splice_case(SPLICES[0]),
+    "splice": splice_case(SPLICES[0], 1),
     "temporal_pool": temporal_case(TEMPORAL[2]),
 }
 

@@ -17,6 +17,7 @@ from flax import nnx
 from vidlmm.kernels.cases import mesh
 from vidlmm.models import connector as connectors
 from vidlmm.models.connector import Connector
+from vidlmm.models.merge import gather_rows
 from vidlmm.models.reduced import backend_of, projected_cells
 from vidlmm.models.sharding import placed
 from vidlmm.models.valley import FrameMean, FrameScores
@@ -34,7 +35,7 @@ def test_four_devices_give_the_numbers_of_one() -> None:
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout.splitlines()[-1])
-    assert set(found) == {"cells", "mean", "scores"}
+    assert set(found) == {"cells", "mean", "scores", "merge"}
     assert max(max(errors) for errors in found.values()) <= 1e-5, found
 
 
@@ -66,6 +67,32 @@ def test_without_a_known_device_it_is_plain_jax(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(jax, "devices", lambda: pytest.fail("nothing is to be asked"))
     monkeypatch.setattr(jax, "device_count", lambda: 4)
     assert backend_of("project_pool") == "xla"
+
+
+@needs_compiler
+def test_a_merge_for_tpu_runs_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under rules each device its own places, the vocabulary's rows brought to them; a width that the kernel does not
+    take stays in plain JAX."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    rules = Rules(make_mesh({"data": 2, "context": 2}, list(mesh("v5e").devices.flat)), 2)
+    everywhere = jax.sharding.NamedSharding(rules.mesh, jax.sharding.PartitionSpec())
+
+    def array(kind: Any, *shape: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, kind, sharding=everywhere)
+
+    def lowered(width: int) -> Any:
+        def total(tables: Any, plan: Any) -> Any:
+            text, special, *visual = tables
+            return jnp.sum(jnp.sin(gather_rows(*plan, text, special, visual, groups=2)))
+
+        text, others = array(jnp.float32, 64, width), [array(jnp.bfloat16, rows, width) for rows in (2, 338, 72)]
+        with placed(rules):
+            return jax.jit(jax.grad(total)).lower((text, *others), (array(jnp.int32, 4, 512),) * 2)
+
+    program = lowered(256)
+    assert "splice_tpu_dx2" in program.as_text()
+    program.compile()
+    assert "splice_tpu" not in lowered(192).as_text()
 
 
 @needs_compiler

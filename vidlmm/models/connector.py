@@ -7,6 +7,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from vidlmm.kernels.choice import Backend
+from vidlmm.kernels.project_pool.tpu import holds
 from vidlmm.models.linear import linear
 from vidlmm.models.low_rank import Adapted
 from vidlmm.models.merge import take_in_groups
@@ -106,7 +107,7 @@ class Connector(nnx.Module):
         weights sum to one, so both orders give the same numbers and this one multiplies fewer rows.
         """
         mode, strides = self.spec.pool_mode, self.spec.strides
-        backend = self._kernel()
+        backend = self._kernel(features)
         if backend != "xla":
             return [self._out(self._cells(features, stride, backend)) for stride in strides]
         x = self._hidden(features)
@@ -115,12 +116,13 @@ class Connector(nnx.Module):
             return [pool(x, mode, stride) for stride in strides]
         return [self._out(pool(x, mode, stride)) for stride in strides]
 
-    def _kernel(self) -> Backend:
-        """What pools inside the projector. A hidden layer that a table of every patch needs anyway, or that adapters
-        add to, is made in plain JAX, and so is "max" before a second layer, which does not commute with it."""
+    def _kernel(self, features: Float[Array, "F N D"]) -> Backend:
+        """What pools inside the projector. Plain JAX makes a hidden layer that a table of every patch needs anyway, that
+        adapters add to, or of which the kernel does not hold a frame; and "max" before a second layer, which does not
+        commute with it."""
         fits = (self.spec.pool_mode != "max" or self.fc2 is None) and 1 not in self.spec.strides
         plain = self.fc1 is not None and not isinstance(used(self, "fc1", self.dtype), Adapted)
-        return backend_of("project_pool") if fits and plain else "xla"
+        return backend_of("project_pool") if fits and plain and holds(features, self.width) else "xla"
 
     def _cells(self, features: Float[Array, "F N D"], stride: int, backend: Backend) -> Float[Array, "F M W"]:
         """Pooled cells before the second layer, without the hidden layer of every patch."""
