@@ -72,6 +72,7 @@ def _sums(places: jax.Array, rows: jax.Array, pull: jax.Array) -> jax.Array:
         sums += jnp.where((rows == row)[:, None], total, 0)
         return (rows[-1], sums[-1]), sums
 
-    start = jnp.full((), -2, rows.dtype), jnp.zeros(width, wide)
-    _, sums = jax.lax.scan(step, start, tuple(chunks))
+    start: Any = jnp.full((), -2, rows.dtype), jnp.zeros(width, wide)
+    each: Any = tuple(chunks)
+    _, sums = jax.lax.scan(step, start, each)
     return sums.reshape(-1, width)[:length]

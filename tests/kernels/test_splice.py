@@ -53,7 +53,8 @@ def test_values_and_gradients(spec, dtype):
         # Without newlines nothing reads the learned rows.
         read = [np.any(one) for one in wanted]
         assert not any(np.any(one) for one, some in zip(found, read, strict=True) if not some)
-        compare(*([one for one, some in zip(all_, read, strict=True) if some] for all_ in (found, wanted)), dtype)
+        found, right = ([one for one, some in zip(all_, read, strict=True) if some] for all_ in (found, wanted))
+        compare(found, right, dtype)
 
 
 def test_tables_of_two_types():
@@ -64,7 +65,9 @@ def test_tables_of_two_types():
     wanted = _specified(plan, arrays, 7)
     for options in (INTERPRETED, XLA):
         compare(_values(partial(splice, **options), plan, arrays, 7), wanted, "bfloat16")
-        out, back = jax.vjp(lambda *tables, o=options: splice(*map(jnp.asarray, plan), tables, **o), *arrays)
+        out, back = jax.vjp(
+            lambda *tables, o=options: splice(jnp.asarray(plan[0]), jnp.asarray(plan[1]), tables, **o), *arrays
+        )
         assert out.dtype == jnp.bfloat16
         assert [pull.dtype for pull in back(out)] == [one.dtype for one in arrays]
 

@@ -38,7 +38,7 @@ def main() -> None:
         return jnp.asarray(rng.normal(size=shape), jnp.float32)
 
     def cells(backend: Any) -> Callable[..., Any]:
-        return lambda *arrays: projected_cells(*arrays, "average", 2, "gelu", backend, backend == "tpu")
+        return lambda x, *layer: projected_cells(x, layer[0], layer[1], "average", 2, "gelu", backend, backend == "tpu")
 
     def clips(backend: Any) -> Callable[..., Any]:
         length = jnp.asarray([3, 1, 2, 3])
@@ -54,7 +54,7 @@ def main() -> None:
                 patch.object(merge, "backend_of", lambda _: backend),
                 patch.object(merge, "splice", partial(splice, interpret=backend == "tpu")),
             ):
-                return merge.gather_rows(*plan, text, special, visual, groups=2)
+                return merge.gather_rows(plan[0], plan[1], text, special, visual, groups=2)
 
         return call
 

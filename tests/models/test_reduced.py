@@ -83,7 +83,7 @@ def test_a_merge_for_tpu_runs_the_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
     def lowered(width: int) -> Any:
         def total(tables: Any, plan: Any) -> Any:
             text, special, *visual = tables
-            return jnp.sum(jnp.sin(gather_rows(*plan, text, special, visual, groups=2)))
+            return jnp.sum(jnp.sin(gather_rows(plan[0], plan[1], text, special, visual, groups=2)))
 
         text, others = array(jnp.float32, 64, width), [array(jnp.bfloat16, rows, width) for rows in (2, 338, 72)]
         with placed(rules):

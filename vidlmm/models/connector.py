@@ -117,9 +117,9 @@ class Connector(nnx.Module):
         return [self._out(pool(x, mode, stride)) for stride in strides]
 
     def _kernel(self, features: Float[Array, "F N D"]) -> Backend:
-        """What pools inside the projector. Plain JAX makes a hidden layer that a table of every patch needs anyway, that
-        adapters add to, or of which the kernel does not hold a frame; and "max" before a second layer, which does not
-        commute with it."""
+        """What pools inside the projector. In plain JAX stay a hidden layer that a table of every patch needs anyway,
+        that adapters add to, or of which the kernel does not hold a frame; and "max" before a second layer, which does
+        not commute with it."""
         fits = (self.spec.pool_mode != "max" or self.fc2 is None) and 1 not in self.spec.strides
         plain = self.fc1 is not None and not isinstance(used(self, "fc1", self.dtype), Adapted)
         return backend_of("project_pool") if fits and plain and holds(features, self.width) else "xla"
