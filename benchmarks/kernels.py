@@ -9,7 +9,8 @@ included (`vidlmm.kernels.launch`), and what the compiler counts for the operati
 declares nothing of itself is not in that count. xla: the compiler's count of the same function in plain JAX.
 Of an attention the loops turn as often as the rows ask for, which the compiler does not know: both programs are counted
 as a plan counts them (`vidlmm.plan.traffic`), for plain causal rows of one segment, on the device that has the last
-places.
+places. The compiler's count takes a table that rows are gathered from for read as a whole; for splice, whose plan says
+which rows are read, XLA's bytes are counted in its program by what its operations touch.
 temporary: what the compiled program needs beside its arguments and results. Arrays lie row by row at the borders of the
 kernels' programs; XLA's programs choose.
 
@@ -40,6 +41,7 @@ from vidlmm.kernels.cases import (
     mesh,
     project_case,
     slowfast_case,
+    splice_case,
     stage_case,
     stc_case,
     temporal_case,
@@ -50,7 +52,23 @@ from vidlmm.kernels.launch import Launch
 from vidlmm.kernels.project_pool import tpu as project_tpu
 from vidlmm.kernels.slowfast_pool import tpu as slowfast_tpu
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import POOLS, ROWS, STAGES, STC, TEMPORAL, ClipSpec, PoolSpec, RowSpec, StageSpec, StcSpec
+from vidlmm.kernels.specs import (
+    POOLS,
+    ROWS,
+    SPLICES,
+    STAGES,
+    STC,
+    TEMPORAL,
+    ClipSpec,
+    PoolSpec,
+    RowSpec,
+    SpliceSpec,
+    StageSpec,
+    StcSpec,
+    splice_plan,
+)
+from vidlmm.kernels.splice import tpu as splice_tpu
+from vidlmm.kernels.splice.plan import by_reader, numbered
 from vidlmm.kernels.stc_downsample import launches as stc_launches
 from vidlmm.kernels.temporal_pool import tpu as temporal_tpu
 from vidlmm.kernels.tree_attention import launches as attention_launches
@@ -69,7 +87,8 @@ class Row(NamedTuple):
     """A kernel at a shape. launches: forward, then those of the backward pass; numbers: what is prefetched; flops of
     the function alone, forward; again: whether gradients depend on the arguments; turns: of the loops in plain JAX,
     where the compiler does not know them; kept: the forward launch that leaves something for the backward pass, where
-    that is another one."""
+    that is another one. bytes, floors: forward, and forward
+    and backward, where the plan says what is read."""
 
     case: Callable[[str], Case]
     launches: tuple[Launch, ...]
@@ -78,6 +97,8 @@ class Row(NamedTuple):
     again: bool
     turns: int = 0
     kept: Launch | None = None
+    bytes: tuple[int, int] | None = None
+    floors: tuple[int, int] | None = None
 
 
 def project_row(spec: PoolSpec) -> Row:
@@ -157,9 +178,34 @@ def stage_row(spec: StageSpec) -> Row:
     return Row(lambda backend: stage_case(spec, backend=backend), launches, (), 2 * 9 * x.size, True)
 
 
+def splice_row(spec: SpliceSpec) -> Row:
+    """Floor: the rows that places name and the sequence; backward their pulls and the gradients of all tables."""
+    plan, each = splice_plan(spec, 0), 2 * spec.width
+    tables = [jax.ShapeDtypeStruct((rows, spec.width), jnp.bfloat16) for rows in (spec.vocab, 16, *spec.media)]
+    sizes = splice_tpu.sizes_of(spec.places, tables, jnp.bfloat16)
+    number = numbered(*map(jnp.asarray, plan), [rows for rows, _ in sizes.tables])
+    fetch, _ = splice_tpu.forward_plan(number, sizes)
+    launches = [splice_tpu.forward_launch(sizes)]
+    moved = [launches[0].moved() + splice_tpu.fetched(fetch, sizes)]
+    for table in range(len(tables)):
+        at, fetch, *_ = splice_tpu.backward_plan(*by_reader(number), sizes, table)
+        launches.append(splice_tpu.backward_launch(sizes, table))
+        moved.append(launches[-1].moved(np.asarray(at)) + splice_tpu.fetched(fetch, sizes))
+    read = each * int(np.sum(plan[0] >= 0))
+    written = each * (spec.vocab + spec.special + sum(spec.media))
+    forward = read + each * spec.places
+    floors = forward, forward + read + written
+
+    def case(backend: str) -> Case:
+        return splice_case(spec, 1, backend=backend)
+
+    return Row(case, tuple(launches), (), 0, False, (moved[0], sum(moved)), floors)
+
+
 KERNELS: dict[str, dict[str, Row]] = {
     "project_pool": {spec.name: project_row(spec) for spec in POOLS[:3]},
     "slowfast_pool": {spec.name: slowfast_row(spec) for spec in POOLS[:2]},
+    "splice": {spec.name: splice_row(spec) for spec in SPLICES[:2]},
     "temporal_pool": {spec.name: temporal_row(spec) for spec in (TEMPORAL[0], TEMPORAL[2])},
     "tree_attention": {spec.name: attention_row(spec) for spec in ROWS[:6]},
     "stc_downsample": {spec.name: stc_row(spec) for spec in STC},
@@ -195,12 +241,13 @@ def floor(case: Case, backward: bool, again: bool) -> int:
     return ins + out + (out + (2 if again else 1) * ins if backward else 0)
 
 
-def counted(compiled: Any, folder: str, turns: int) -> int:
-    """Bytes of a program; with `turns`, of those loops whose length it does not tell, and what kernels declare."""
-    if not turns:
+def counted(compiled: Any, folder: str, turns: int, touched: bool) -> int:
+    """Bytes of a program; with `turns`, of those loops whose length it does not tell, and what kernels declare; or of
+    what its operations touch of their operands."""
+    if not turns and not touched:
         return int(compiled.cost_analysis()["bytes accessed"])
     module = parse(max(Path(folder).glob(f"*.{PROGRAM}"), key=lambda file: file.stat().st_size).read_text())
-    return round(bytes_moved(module, count_runs(module, lambda _: float(turns)), lambda _: 1.0))
+    return round(bytes_moved(module, count_runs(module, lambda _: float(turns or 1)), lambda _: 1.0))
 
 
 def measure(kernel: str, name: str, target: str, backward: bool) -> dict[str, Any]:
@@ -208,16 +255,22 @@ def measure(kernel: str, name: str, target: str, backward: bool) -> dict[str, An
     row = KERNELS[kernel][name]
     device = mesh(target).devices.flat[0]
     launches = (row.kept or row.launches[0], *row.launches[1:]) if backward else row.launches[:1]
-    moved = sum(launch.moved(*(launch.usual or row.numbers)) for launch in launches)
+    moved = (
+        sum(launch.moved(*(launch.usual or row.numbers)) for launch in launches)
+        if row.bytes is None
+        else (row.bytes[backward])
+    )
+    least = row.floors[backward] if row.floors else floor(row.case("xla"), backward, row.again)
     found: dict[str, Any] = {"kernel": kernel, "shape": name, "target": target}
     found |= {
         "pass": "forward and backward" if backward else "forward",
-        "floor": floor(row.case("xla"), backward, row.again),
+        "floor": least,
     }
     for backend in BACKENDS:
         with tempfile.TemporaryDirectory() as folder:
             compiled = program(row.case(backend), device, backward, backend == "tpu", folder)
-            found[f"{backend}_counted"] = counted(compiled, folder, row.turns)
+            touched = backend == "xla" and row.bytes is not None
+            found[f"{backend}_counted"] = counted(compiled, folder, row.turns, touched)
         found[f"{backend}_temporary"] = compiled.memory_analysis().temp_size_in_bytes
     around = found["tpu_counted"] - (moved if row.turns else 0)
     found |= {"kernel_grid": moved, "kernel_around": around, "kernel_bytes": moved + around}

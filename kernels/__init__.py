@@ -8,6 +8,7 @@ from vidlmm.kernels.choice import KernelError, choose, compiling_for
 from vidlmm.kernels.depthwise_norm import depthwise_norm
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
+from vidlmm.kernels.splice import splice
 from vidlmm.kernels.stc_downsample import stc_downsample
 from vidlmm.kernels.temporal_pool import temporal_pool
 from vidlmm.kernels.tree_attention import tree_attention
@@ -19,6 +20,7 @@ __all__ = [
     "depthwise_norm",
     "project_pool",
     "slowfast_pool",
+    "splice",
     "stc_downsample",
     "temporal_pool",
     "tree_attention",

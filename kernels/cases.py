@@ -19,7 +19,8 @@ from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import ClipSpec, PoolSpec, RowSpec, StageSpec, StcSpec
+from vidlmm.kernels.specs import ClipSpec, PoolSpec, RowSpec, SpliceSpec, StageSpec, StcSpec, splice_plan
+from vidlmm.kernels.splice import splice
 from vidlmm.kernels.stc_downsample import stc_downsample
 from vidlmm.kernels.stc_downsample.windows import Windows
 from vidlmm.kernels.temporal_pool import temporal_pool
@@ -154,6 +155,20 @@ def stage_case(spec: StageSpec, **options: Any) -> Case:
     picture = (spec.frames, spec.side**2, spec.width)
     call = partial(depthwise_norm, line=spec.side, **options)
     return Case(call, (picture, (3, 3, *width), width, width, picture), (both, P(), P(), P(), both))
+
+
+def splice_case(spec: SpliceSpec, sequences: int = 2, **options: Any) -> Case:
+    """Sequences with media of their own on one axis, columns on the other."""
+    plan = splice_plan(spec, 0)
+
+    def call(*tables: Any) -> Any:
+        # No constant, or the compiler would do what a step has to do with its plan.
+        table, row = jax.lax.optimization_barrier(tuple(map(jnp.asarray, plan)))
+        return splice(table, row, tables, **options)
+
+    own = tuple((sequences * rows, spec.width) for rows in (*spec.media, spec.places))
+    shapes = ((spec.vocab, spec.width), (spec.special, spec.width), *own)
+    return Case(call, shapes, (P(None, "model"), P(None, "model"), *[P("data", "model")] * len(own)))
 
 
 def lowered(case: Case, mesh: Mesh) -> Any:

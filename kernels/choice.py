@@ -5,7 +5,7 @@ cores, "gpu" one for GPUs. "auto" takes "tpu" on those devices for which `PAYS` 
 "gpu", for none was measured.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ Backend = Literal["auto", "xla", "tpu", "gpu"]
 Named = Literal["xla", "tpu", "gpu"]
 Kernel = Literal[
     "project_pool", "slowfast_pool", "temporal_pool", "stc_downsample", "depthwise_norm", "tree_attention",
+    "splice",
 ]  # fmt: skip
 Target = Literal["v5e", "v5p", "v6e", "7x"]
 
@@ -31,6 +32,7 @@ _ALL: frozenset[Target] = frozenset(("v5e", "v5p", "v6e", "7x"))
 BACKENDS: dict[Kernel, tuple[Named, ...]] = {
     "project_pool": ("xla", "tpu", "gpu"),
     "slowfast_pool": ("xla", "tpu", "gpu"),
+    "splice": ("xla", "tpu"),
     "temporal_pool": ("xla", "tpu", "gpu"),
     "stc_downsample": ("xla", "tpu"),
     "depthwise_norm": ("xla", "tpu"),
@@ -40,6 +42,7 @@ BACKENDS: dict[Kernel, tuple[Named, ...]] = {
 PAYS: dict[Kernel, frozenset[Target]] = {
     "project_pool": _ALL,
     "slowfast_pool": _ALL,
+    "splice": _ALL,
     "temporal_pool": _ALL,
     "stc_downsample": _ALL,
     "depthwise_norm": _ALL,
@@ -95,6 +98,26 @@ def must_run(backend: Named, interpret: bool) -> None:
 def target_of(device: Any) -> Target | None:
     """The generation of a TPU; None for other devices and other generations."""
     return _KINDS.get(device.device_kind) if device.platform == "tpu" else None
+
+
+def backend_for(kernel: Kernel, backend: Backend, sized: Callable[[], Any]) -> Named:
+    """The backend of a call. "auto" leaves shapes beyond a TPU kernel's limits to plain JAX; a named backend refuses
+    them itself.
+
+    Args:
+        sized: raises KernelError where the shapes are beyond the TPU kernel's limits.
+
+    Raises:
+        KernelError: a backend that the kernel does not have.
+    """
+    found = choose(kernel, backend).backend
+    if backend != "auto" or found == "xla":
+        return found
+    try:
+        sized()
+    except KernelError:
+        return "xla"
+    return found
 
 
 def choose(kernel: Kernel, backend: Backend = "auto", device: Any = None) -> Choice:

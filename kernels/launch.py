@@ -30,6 +30,7 @@ class Block:
     at: grid indices, and behind them the prefetched arrays, to the number of the block in each dimension.
     kept: the block is the same in all steps; it is held once, not twice.
     apart: the array stays in main memory; the kernel copies all of it itself, once.
+    scalar: it is held where single numbers are read from.
     """
 
     shape: tuple[int, ...]
@@ -38,6 +39,7 @@ class Block:
     at: Callable[..., tuple[Any, ...]]
     kept: bool = False
     apart: bool = False
+    scalar: bool = False
 
     @property
     def struct(self) -> jax.ShapeDtypeStruct:
@@ -47,8 +49,10 @@ class Block:
     def spec(self) -> pl.BlockSpec:
         if self.apart:
             return pl.BlockSpec(memory_space=pl.ANY)
-        once = {"pipeline_mode": pl.Buffered(1)} if self.kept else {}
-        return pl.BlockSpec(self.block, self.at, **once)
+        options: dict[str, Any] = {"pipeline_mode": pl.Buffered(1)} if self.kept else {}
+        if self.scalar:
+            options["memory_space"] = pltpu.SMEM
+        return pl.BlockSpec(self.block, self.at, **options)
 
     def bytes_at(self, index: Sequence[int]) -> int:
         """Bytes of the block of this number; what lies outside the array is not moved."""
@@ -64,7 +68,9 @@ class Block:
 @dataclass(frozen=True)
 class Launch:
     """parallel: for each dimension of the grid, whether its steps may run in any order. usual: prefetched arrays by
-    which the compiled program declares FLOPs and bytes; without them it declares nothing."""
+    which the compiled program declares FLOPs and bytes; without them it declares nothing. left: arrays behind the
+    inputs that stay in main memory, of which the body fetches what it needs; that is not in `moved`. signals:
+    semaphores for it, behind the scratch."""
 
     name: str
     grid: tuple[int, ...]
@@ -75,6 +81,8 @@ class Launch:
     prefetched: int = 0
     flops: int = 0
     usual: tuple[np.ndarray, ...] = ()
+    left: int = 0
+    signals: int = 0
 
     def moved(self, *prefetched: np.ndarray) -> int:
         """Bytes between main memory and the chip, re-reads included."""
@@ -96,6 +104,7 @@ class Launch:
         must_run("tpu", interpret)
         grid: Any = self.grid if last is None else (*self.grid[:-1], last)
         told = pl.CostEstimate(self.flops, 0, self.moved(*self.usual)) if self.usual else None
+        signals = [pltpu.SemaphoreType.DMA((self.signals,))] if self.signals else []
         order: Any = tuple("parallel" if free else "arbitrary" for free in self.parallel)
         found = pl.pallas_call(
             body,
@@ -103,9 +112,9 @@ class Launch:
             grid_spec=pltpu.PrefetchScalarGridSpec(
                 num_scalar_prefetch=self.prefetched,
                 grid=grid,
-                in_specs=[block.spec for block in self.ins],
+                in_specs=[block.spec for block in self.ins] + [pl.BlockSpec(memory_space=pl.ANY)] * self.left,
                 out_specs=[block.spec for block in self.outs],
-                scratch_shapes=[pltpu.VMEM(shape, dtype) for shape, dtype in self.scratch],
+                scratch_shapes=[pltpu.VMEM(shape, dtype) for shape, dtype in self.scratch] + signals,
             ),
             compiler_params=pltpu.CompilerParams(dimension_semantics=order, vmem_limit_bytes=VMEM_LIMIT),
             cost_estimate=told,

@@ -6,6 +6,8 @@ Widths, grids and frames are those of the systems of `vidlmm.spec`, written out 
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from vidlmm.kernels.activations import Activation
 from vidlmm.kernels.grids import Mode
 
@@ -116,6 +118,56 @@ STAGES = (
     StageSpec("videollama2_1_7b_before", 16, 27, 3584),
     StageSpec("videollama2_72b_before", 8, 24, 8192),
 )
+
+
+@dataclass(frozen=True)
+class SpliceSpec:
+    """One sequence. media: rows of the visual tables. line: cells a side of a frame of the first one, 0 where its rows
+    are no grid with newlines. vocab: rows of the text's table."""
+
+    name: str
+    places: int
+    vocab: int
+    width: int
+    media: tuple[int, ...]
+    line: int
+    special: int = 2
+
+
+SPLICES = (
+    SpliceSpec("llava_video_7b", 12800, 152064, 3584, (64 * 169,), 13),
+    SpliceSpec("llava_video_72b", 8192, 152064, 8192, (64 * 169, 64 * 36), 13),
+    SpliceSpec("valley_7b_v2", 2048, 32006, 4096, (4 * 256, 4 * 8), 0),
+)
+
+
+def splice_plan(spec: SpliceSpec, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(table, row): text, the media, text of which some was there before, padding.
+
+    With lines of a grid a frame is shown line by line, a newline behind each; of two tables the second has every frame
+    but each third in half the lines. Otherwise both tables are shown from end to end.
+    """
+    rng, places = np.random.default_rng(seed), []
+    text = [(0, int(row)) for row in rng.integers(0, spec.vocab, spec.places)]
+    head = text[: max(spec.places // 64, 4)]
+    if spec.line:
+        for frame in range(spec.media[0] // spec.line**2):
+            level = int(len(spec.media) > 1 and frame % 3 > 0)
+            side = spec.line >> level
+            for line in range(frame * side, (frame + 1) * side):
+                places += [(2 + level, line * side + k) for k in range(side)] + [(1, 0)]
+    else:
+        places = [(2 + level, row) for level, rows in enumerate(spec.media) for row in range(rows)]
+    places = (head + places + head[:3] + text[::-1])[: spec.places * 15 // 16]
+    table, row = np.full(spec.places, -1), np.zeros(spec.places)
+    table[: len(places)], row[: len(places)] = np.transpose(places)
+    return table.astype(np.int32), row.astype(np.int32)
+
+
+def cut_splice(spec: SpliceSpec) -> SpliceSpec:
+    """At test size: lines stay, and an odd count of rows; frames, vocabulary and width shrink."""
+    media = {13: (169,) if len(spec.media) == 1 else (338, 72)}.get(spec.line, (101, 9))
+    return replace(spec, places=270, vocab=141, width=256, media=media)
 
 
 def cut_pool(spec: PoolSpec) -> PoolSpec:

@@ -6,7 +6,7 @@ Radosavovic et al. 2020 with groups of one channel, as in the stages of VideoLLa
 import jax
 from jaxtyping import Array, Float
 
-from vidlmm.kernels.choice import Backend, KernelError, choose
+from vidlmm.kernels.choice import Backend, KernelError, backend_for
 from vidlmm.kernels.depthwise_norm import tpu, xla
 
 
@@ -33,7 +33,6 @@ def depthwise_norm(
     Raises:
         KernelError: shapes that do not belong together, or beyond what the named backend takes.
     """
-    chosen = choose("depthwise_norm", backend)
     width = x.shape[2:]
     if weight.shape != (3, 3, *width) or scale.shape != width or bias.shape != width:
         raise KernelError(
@@ -42,7 +41,9 @@ def depthwise_norm(
         )
     if line < 1 or x.shape[1] % line:
         raise KernelError(f"a picture's {x.shape[1]} pixels are no rows of {line}")
-    with jax.named_scope(f"depthwise_norm_{chosen.backend}"):
-        if chosen.backend == "xla":
+    setup = tpu.Setup(line, eps, interpret)
+    chosen = backend_for("depthwise_norm", backend, lambda: tpu.sizes_of(x, setup))
+    with jax.named_scope(f"depthwise_norm_{chosen}"):
+        if chosen == "xla":
             return xla.depthwise_norm(x, weight, scale, bias, line, eps)
-        return tpu.depthwise_norm(x, weight, scale, bias, tpu.Setup(line, eps, interpret))
+        return tpu.depthwise_norm(x, weight, scale, bias, setup)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vidlmm.kernels.activations import Activation, check_activation
-from vidlmm.kernels.choice import Backend, KernelError, choose
+from vidlmm.kernels.choice import Backend, KernelError, backend_for
 from vidlmm.kernels.grids import Mode, pooled_side, side_of
 from vidlmm.kernels.project_pool import gpu, tpu, xla
 
@@ -41,7 +41,6 @@ def project_pool(
     Raises:
         KernelError: shapes that do not belong together, or beyond what the named backend takes.
     """
-    chosen = choose("project_pool", backend)
     check_activation(activation)
     pooled_side(side_of(x.shape[1]), mode, stride)
     if weight.shape[0] != x.shape[2] or bias.shape != weight.shape[1:]:
@@ -49,10 +48,13 @@ def project_pool(
             f"features of width {x.shape[2]} with a layer {weight.shape} and a bias {bias.shape}: "
             f"the layer is ({x.shape[2]}, W), its bias (W,)"
         )
-    with jax.named_scope(f"project_pool_{chosen.backend}"):
-        if chosen.backend == "xla":
+    count = x.shape[0] if frames is None else frames.shape[0]
+    setup = tpu.Setup(mode, stride, activation, block, interpret)
+    chosen = backend_for("project_pool", backend, lambda: tpu.sizes_of(x, weight, count, setup))
+    with jax.named_scope(f"project_pool_{chosen}"):
+        if chosen == "xla":
             seen = x if frames is None else jnp.take(x, frames, axis=0)
             return xla.project_pool(seen, weight, bias, mode, stride, activation)
-        if chosen.backend == "gpu":
+        if chosen == "gpu":
             return gpu.project_pool(x, weight, bias, frames, gpu.Setup(mode, stride, activation, block, interpret))
-        return tpu.project_pool(x, weight, bias, frames, tpu.Setup(mode, stride, activation, block, interpret))
+        return tpu.project_pool(x, weight, bias, frames, setup)

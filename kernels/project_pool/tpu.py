@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import pallas as pl
 
 from vidlmm.kernels.activations import Activation, activate, slope
-from vidlmm.kernels.blocks import columns, whole_width
+from vidlmm.kernels.blocks import LANES, columns, whole_width
 from vidlmm.kernels.choice import KernelError
 from vidlmm.kernels.grids import Mode, pooling, side_of
 from vidlmm.kernels.launch import Block, Launch
@@ -63,6 +63,11 @@ class Sizes:
         steps = self.width // self.block
         fitting = [n for n in range(1, steps + 1) if steps % n == 0 and n * self.block * self.features * each <= most]
         return max(fitting, default=1) * self.block
+
+
+def holds(x: Any, width: int) -> bool:
+    """Whether a frame of x [F, N, D] and a layer into `width` columns are within what the kernel takes."""
+    return x.shape[1] <= MOST_TOKENS and x.shape[2] <= MOST_FEATURES and (width % LANES == 0 or width <= STEP)
 
 
 def sizes_of(x: Any, weight: Any, chosen: int, setup: Setup) -> Sizes:

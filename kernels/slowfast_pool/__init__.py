@@ -7,7 +7,7 @@ V=(T, M, s, p) frame i has stride p where i is a multiple of s and 2p elsewhere,
 import jax
 from jaxtyping import Array, Float
 
-from vidlmm.kernels.choice import Backend, KernelError, choose
+from vidlmm.kernels.choice import Backend, KernelError, backend_for
 from vidlmm.kernels.grids import Mode, side_of
 from vidlmm.kernels.slowfast_pool import gpu, tpu, xla
 from vidlmm.kernels.slowfast_pool.rows import Rows
@@ -37,7 +37,6 @@ def slowfast_pool(
     Raises:
         KernelError: shapes that do not belong together, or beyond what the named backend takes.
     """
-    chosen = choose("slowfast_pool", backend)
     if every < 0:
         raise KernelError(f"`every` counts frames from one slow frame to the next, 0 for all alike; got {every}")
     rows = Rows(side_of(x.shape[1]), mode, stride, every, newline is not None, faster is not None)
@@ -46,9 +45,11 @@ def slowfast_pool(
     for name, one in (("newline", newline), ("faster", faster)):
         if one is not None and one.shape != x.shape[2:]:
             raise KernelError(f"features of width {x.shape[2]} with a {name} row {one.shape}: make the widths equal")
-    with jax.named_scope(f"slowfast_pool_{chosen.backend}"):
-        if chosen.backend == "xla":
+    setup = tpu.Setup(rows, x.shape[0], block, interpret)
+    chosen = backend_for("slowfast_pool", backend, lambda: tpu.sizes_of(x.shape[2], x.dtype, setup))
+    with jax.named_scope(f"slowfast_pool_{chosen}"):
+        if chosen == "xla":
             return xla.slowfast_pool(x, newline, faster, rows)
-        if chosen.backend == "gpu":
+        if chosen == "gpu":
             return gpu.slowfast_pool(x, newline, faster, gpu.Setup(rows, x.shape[0], block, interpret))
-        return tpu.slowfast_pool(x, newline, faster, tpu.Setup(rows, x.shape[0], block, interpret))
+        return tpu.slowfast_pool(x, newline, faster, setup)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vidlmm.kernels.choice import Backend, KernelError, choose
+from vidlmm.kernels.choice import Backend, KernelError, backend_for
 from vidlmm.kernels.grids import side_of
 from vidlmm.kernels.stc_downsample import tpu, xla
 from vidlmm.kernels.stc_downsample.launches import Setup
@@ -37,7 +37,6 @@ def stc_downsample(
     Raises:
         KernelError: shapes that do not belong together, or beyond what the named backend takes.
     """
-    chosen = choose("stc_downsample", backend)
     clips, frames, tokens, features = x.shape
     if weight.shape[3] != features or bias.shape != weight.shape[4:]:
         raise KernelError(
@@ -50,7 +49,9 @@ def stc_downsample(
     if length is not None and length.shape != (clips,):
         raise KernelError(f"{clips} clips with lengths {length.shape}: one length a clip")
     length = jnp.full(clips, frames, jnp.int32) if length is None else length.astype(jnp.int32)
-    with jax.named_scope(f"stc_downsample_{chosen.backend}"):
-        if chosen.backend == "xla":
+    setup = Setup(padding, block, interpret)
+    chosen = backend_for("stc_downsample", backend, lambda: sizes_of(x, weight, setup))
+    with jax.named_scope(f"stc_downsample_{chosen}"):
+        if chosen == "xla":
             return xla.stc_downsample(x, weight, bias, length, padding)
-        return tpu.stc_downsample(x, weight, bias, length, Setup(padding, block, interpret))
+        return tpu.stc_downsample(x, weight, bias, length, setup)

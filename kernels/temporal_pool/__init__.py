@@ -9,7 +9,7 @@ from typing import Literal
 import jax
 from jaxtyping import Array, Float, Int
 
-from vidlmm.kernels.choice import Backend, KernelError, choose
+from vidlmm.kernels.choice import Backend, KernelError, backend_for
 from vidlmm.kernels.temporal_pool import gpu, tpu, xla
 
 Variant = Literal["v1", "v2"]
@@ -37,7 +37,6 @@ def temporal_pool(
     Raises:
         KernelError: shapes that do not belong together, or beyond what the named backend takes.
     """
-    chosen = choose("temporal_pool", backend)
     if variant not in ("v1", "v2"):
         raise KernelError(f"a reduction over time is v1 or v2; got {variant!r}")
     clips, _, rows, width = x.shape
@@ -46,10 +45,14 @@ def temporal_pool(
     if (variant == "v2") != (weight is not None) or (weight is None) != (bias is None):
         raise KernelError(f"v2 takes a layer and its bias, v1 none; got {variant} with weight {weight is not None}")
     if weight is not None and weight.shape != (rows - 1, width):
-        raise KernelError(f"frames of {rows - 1} patches of width {width} with a layer that scores {weight.shape}")
-    with jax.named_scope(f"temporal_pool_{chosen.backend}"):
-        if chosen.backend == "xla":
+        raise KernelError(
+            f"got frames of {rows - 1} patches of width {width}, the pooling layer scores {weight.shape[0]} of width "
+            f"{weight.shape[1]}: give it frames of the size it was made for"
+        )
+    chosen = backend_for("temporal_pool", backend, lambda: tpu.sizes_of(x, weight is not None))
+    with jax.named_scope(f"temporal_pool_{chosen}"):
+        if chosen == "xla":
             return xla.temporal_pool(x, length, weight, bias)
-        if chosen.backend == "gpu":
+        if chosen == "gpu":
             return gpu.temporal_pool(x, length, weight, bias, interpret)
         return tpu.temporal_pool(x, length, weight, bias, interpret)

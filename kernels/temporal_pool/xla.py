@@ -12,6 +12,12 @@ def temporal_pool(x: jax.Array, length: jax.Array, weight: jax.Array | None, bia
     if weight is None or bias is None:
         total = jnp.sum(seen, axis=1, dtype=wide)
         return (total / jnp.maximum(length, 1)[:, None, None]).astype(x.dtype)
-    scores = jnp.einsum("ctph,ph->ct", seen, weight.astype(x.dtype), preferred_element_type=wide) + bias.astype(wide)
-    share = jax.nn.softmax(jnp.where(there, scores, -1e30), axis=1)
+    share = shares(seen, there, weight, bias)
     return jnp.einsum("ct,ctph->cph", share, seen, preferred_element_type=wide).astype(x.dtype)
+
+
+def shares(seen: jax.Array, there: jax.Array, weight: jax.Array, bias: jax.Array) -> jax.Array:
+    """[C, T]: the share of each frame in its clip, 0 after the clip's end. seen: [C, T, P, H]; there: [C, T]."""
+    wide = jnp.promote_types(seen.dtype, jnp.float32)
+    scores = jnp.einsum("ctph,ph->ct", seen, weight.astype(seen.dtype), preferred_element_type=wide)
+    return jax.nn.softmax(jnp.where(there, scores + bias.astype(wide), -1e30), axis=1)

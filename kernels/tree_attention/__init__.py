@@ -4,12 +4,10 @@ Who sees whom is `vidlmm.kernels.tree_attention.rule`. Queries and keys may be a
 the same whole rows; where rows are split over devices, each answers its own queries on all keys.
 """
 
-from typing import Any
-
 import jax
 from jaxtyping import Array, Float
 
-from vidlmm.kernels.choice import Backend, KernelError, choose
+from vidlmm.kernels.choice import Backend, KernelError, backend_for
 from vidlmm.kernels.tree_attention import tpu, xla
 from vidlmm.kernels.tree_attention.rule import Ids
 
@@ -24,7 +22,6 @@ def tree_attention(
     keys: Ids,
     *,
     backend: Backend = "auto",
-    device: Any = None,
     block: tuple[int, int] | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B K G Q d"]:
@@ -38,14 +35,12 @@ def tree_attention(
         queries, keys: ids of the Q and the S places.
         backend: see `vidlmm.kernels.choice`; the compiled program names it (`tree_attention_tpu`). "auto" takes plain
             JAX for shapes beyond the TPU kernel's limits.
-        device: one of those that the program is compiled for; None takes this process's first.
         block: places of queries and of keys in a step, where the rule's choice is not wanted.
         interpret: runs the TPU kernel step by step on any device, for tests.
 
     Raises:
         KernelError: shapes that do not belong together, or beyond what the named backend takes.
     """
-    chosen = choose("tree_attention", backend, device).backend
     rows, heads, _, count, depth = q.shape
     if k.shape != v.shape or (k.shape[0], k.shape[1], k.shape[3]) != (rows, heads, depth):
         raise KernelError(
@@ -55,8 +50,7 @@ def tree_attention(
         shapes = [tuple(x.shape for x in ids) for ids in (queries, keys)]
         raise KernelError(f"ids {shapes} for {count} queries and {k.shape[2]} keys of {rows} rows: one a row and place")
     setup = tpu.Setup(block, interpret)
-    if backend == "auto" and chosen == "tpu" and not setup.takes(q, k):
-        chosen = "xla"
+    chosen = backend_for("tree_attention", backend, lambda: setup.sizes(q, k))
     with jax.named_scope(f"tree_attention_{chosen}"):
         if chosen == "xla":
             return xla.tree_attention(q, k, v, queries, keys)

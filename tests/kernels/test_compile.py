@@ -19,15 +19,17 @@ from vidlmm.kernels.cases import (
     mesh,
     project_case,
     slowfast_case,
+    splice_case,
     stage_case,
     stc_case,
     temporal_case,
 )
-from vidlmm.kernels.specs import POOLS, ROWS, STAGES, STC, TEMPORAL
+from vidlmm.kernels.specs import POOLS, ROWS, SPLICES, STAGES, STC, TEMPORAL
 
 CASES = {
     **{f"project_pool-{spec.name}": project_case(spec, backend="tpu") for spec in POOLS},
     **{f"slowfast_pool-{spec.name}": slowfast_case(spec, backend="tpu") for spec in POOLS},
+    **{f"splice-{spec.name}": splice_case(spec, backend="tpu") for spec in SPLICES},
     **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="tpu") for spec in TEMPORAL},
     **{f"tree_attention-{spec.name}": attention_case(spec, backend="tpu") for spec in ROWS},
     **{f"stc_downsample-{spec.name}": stc_case(spec, backend="tpu") for spec in STC},
@@ -61,7 +63,7 @@ def test_compiles_forward_and_backward(name: str, target: str):
     program = lowered(CASES[name], mesh(target))
     kernel = name.split("-")[0] + "_tpu"
     called = set(re.findall(rf"{kernel}\w*", program.as_text()))
-    assert called >= {kernel, f"{kernel}_dx"}
+    assert kernel in called and any(name.startswith(f"{kernel}_dx") for name in called)
     assert program.compile().memory_analysis() is not None
 
 

@@ -14,15 +14,17 @@ from vidlmm.kernels.cases import (
     both_directions,
     project_case,
     slowfast_case,
+    splice_case,
     stage_case,
     stc_case,
     temporal_case,
 )
-from vidlmm.kernels.specs import POOLS, ROWS, STAGES, STC, TEMPORAL
+from vidlmm.kernels.specs import POOLS, ROWS, SPLICES, STAGES, STC, TEMPORAL
 
 CASES = {
     "project_pool": project_case(POOLS[2]),
     "slowfast_pool": slowfast_case(POOLS[1]),
+    "splice": splice_case(SPLICES[0], 1),
     "temporal_pool": temporal_case(TEMPORAL[2]),
     "tree_attention": attention_case(ROWS[0]),
     "stc_downsample": stc_case(STC[4]),

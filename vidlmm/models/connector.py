@@ -6,11 +6,15 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from vidlmm.kernels.choice import Backend
+from vidlmm.kernels.project_pool.tpu import holds
 from vidlmm.models.linear import linear
+from vidlmm.models.low_rank import Adapted
 from vidlmm.models.merge import take_in_groups
 from vidlmm.models.norms import gelu, widened
 from vidlmm.models.params import Maker, used
 from vidlmm.models.pooling import pool
+from vidlmm.models.reduced import backend_of, projected_cells
 from vidlmm.models.remat import Remat
 from vidlmm.models.stc import STC
 from vidlmm.models.valley import FrameMean, FrameScores, FrameTransformer
@@ -103,11 +107,30 @@ class Connector(nnx.Module):
         weights sum to one, so both orders give the same numbers and this one multiplies fewer rows.
         """
         mode, strides = self.spec.pool_mode, self.spec.strides
+        backend = self._kernel(features)
+        if backend != "xla":
+            return [self._out(self._cells(features, stride, backend)) for stride in strides]
         x = self._hidden(features)
         if mode == "max":
             x = self._out(x)
             return [pool(x, mode, stride) for stride in strides]
         return [self._out(pool(x, mode, stride)) for stride in strides]
+
+    def _kernel(self, features: Float[Array, "F N D"]) -> Backend:
+        """What pools inside the projector. In plain JAX stay a hidden layer that a table of every patch needs anyway,
+        that adapters add to, or of which the kernel does not hold a frame; and "max" before a second layer, which does
+        not commute with it."""
+        fits = (self.spec.pool_mode != "max" or self.fc2 is None) and 1 not in self.spec.strides
+        plain = self.fc1 is not None and not isinstance(used(self, "fc1", self.dtype), Adapted)
+        return backend_of("project_pool") if fits and plain and holds(features, self.width) else "xla"
+
+    def _cells(self, features: Float[Array, "F N D"], stride: int, backend: Backend) -> Float[Array, "F M W"]:
+        """Pooled cells before the second layer, without the hidden layer of every patch."""
+        assert self.fc1_bias is not None
+        weight, bias = used(self, "fc1", self.dtype), self.fc1_bias[...].astype(self.dtype)
+        activation = "none" if self.fc2 is None else "gelu"
+        x = features.astype(self.dtype)
+        return projected_cells(x, weight, bias, self.spec.pool_mode, stride, activation, backend)
 
     def _clip_tables(self, features: Float[Array, "F N D"], clips: Clips, groups: int) -> Tables:
         length = jnp.sum(clips >= 0, axis=1)

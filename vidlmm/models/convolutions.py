@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from vidlmm.kernels.depthwise_norm import depthwise_norm
 from vidlmm.kernels.stc_downsample import stc_downsample
+from vidlmm.models.reduced import backend_of
 from vidlmm.models.sharding import Spec, axes_of, current_rules, gathered, per_device
 
 
@@ -22,7 +23,7 @@ def downsampled(
     The kernel is for windows of 2 x 2 x 2. Each device makes some columns of its own clips. What it keeps of their
     weights it joins with the others' parts there, so that the backward pass sends each device its own part's sum.
     """
-    kernel = weight.shape[:3] == (2, 2, 2) and padding < 2
+    kernel = backend_of("stc_downsample") != "xla"
     call = partial(stc_downsample, padding=padding, backend="auto" if kernel else "xla")
     rules = current_rules()
     if rules is None:
@@ -38,7 +39,9 @@ def downsampled(
 
     of_weight, of_bias = Spec(*[None] * 4, (*columns, *parts) or None), Spec(columns or None)
     of_out = Spec(own, None, None, columns or None)
-    return per_device(apart, rules, (Spec(own), of_weight, of_bias, Spec(own)), of_out)(x, weight, bias, length)
+    return per_device(apart, rules, (Spec(own), of_weight, of_bias, Spec(own)), of_out, kernel=kernel)(
+        x, weight, bias, length
+    )
 
 
 def convolved(
@@ -50,9 +53,10 @@ def convolved(
     eps: float,
 ) -> Float[Array, "F N D"]:
     """SiLU of the norm of every channel's own 3 x 3 convolution (`depthwise_norm`), each device its own pictures."""
-    call = partial(depthwise_norm, line=line, eps=eps)
+    kernel = backend_of("depthwise_norm") != "xla"
+    call = partial(depthwise_norm, line=line, eps=eps, backend="auto" if kernel else "xla")
     rules = current_rules()
     if rules is None:
         return call(x, weight, scale, bias)
     own = rules.used(("frames", None, None), x.shape)
-    return per_device(call, rules, (own, Spec(), Spec(), Spec()), own)(x, weight, scale, bias)
+    return per_device(call, rules, (own, Spec(), Spec(), Spec()), own, kernel=kernel)(x, weight, scale, bias)

@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from vidlmm.models.sharding import Names, Rules, axes_of, constrain, current_rules, per_device
+from vidlmm.kernels import splice
+from vidlmm.kernels.blocks import LANES
+from vidlmm.models.reduced import backend_of
+from vidlmm.models.sharding import Names, Rules, Spec, axes_of, constrain, current_rules, per_device
 from vidlmm.spec.tables import Table
 
 
@@ -25,18 +28,38 @@ def gather_rows(
     """Position (b, l) is row `row[b, l]` of table `table[b, l]`; padding is zero.
 
     Row b is of group b * groups // B, and counts its visual rows from that group's first one.
-    The small tables stand in one array and are gathered together; the vocabulary's is gathered in place.
+    A device makes its own places (`vidlmm.kernels.splice`), whose gradients are summed in float32.
     A row beyond its table is the host's mistake (`vidlmm.layout` raises); here it is clipped.
     """
     own = [constrain(level.reshape(groups, -1, level.shape[-1]), "groups", None, None) for level in visual]
-    small = jnp.concatenate([jnp.broadcast_to(special, (groups, *special.shape)), *own], axis=1)
-    sizes = [special.shape[0], *(level.shape[1] for level in own)]
-    starts = jnp.asarray([0, 0] + [sum(sizes[:i]) for i in range(len(sizes))])
-    index = jnp.where(table >= Table.SPECIAL, starts[table] + row, 0)
-    of_small = take_in_groups(small.reshape(-1, small.shape[-1]), index, groups, ("places",))
-    of_text = text_rows(jnp.where(table == Table.TEXT, row, 0), text, of_small.dtype)
-    merged = jnp.where((table == Table.TEXT)[..., None], of_text, of_small)
-    return jnp.where((table == Table.PAD)[..., None], 0, merged)
+    rules, dtype, width = current_rules(), special.dtype, special.shape[1]
+    backend = "xla" if width % LANES else backend_of("splice")
+    if rules is not None:
+        # The vocabulary's rows have come where they stand: place p takes row p of them.
+        text = text_rows(jnp.where(table == Table.TEXT, row, 0), text, dtype)
+
+    def merge(table: Array, row: Array, text: Array, special: Array, *own: Array) -> Array:
+        group = jnp.arange(len(table)).reshape(-1, *[1] * (table.ndim - 1))
+        sizes = jnp.asarray([0] * Table.VISUAL + [level.shape[1] for level in own])
+        # A row beyond its group's part is clipped to it.
+        row = jnp.where(table >= Table.VISUAL, jnp.clip(row, 0, jnp.maximum(sizes[table] - 1, 0)), row)
+        row = row + group * sizes[table]
+        if text.ndim == 4:
+            row = jnp.where(table == Table.TEXT, jnp.arange(table.size).reshape(table.shape), row)
+        tables = [rows.reshape(-1, rows.shape[-1]) for rows in (text, special, *own)]
+        found = splice(table.reshape(-1) - Table.TEXT, row.reshape(-1), tables, dtype=dtype, backend=backend)
+        return found.reshape(*table.shape, -1)
+
+    table, row = (x.reshape(groups, -1, x.shape[-1]) for x in (table, row))
+    if rules is not None:
+        of_places = rules.used(("groups", None, "places"), table.shape)
+        of_group = Spec(axes_of(of_places, 0) or None)
+        of_text = rules.used(("groups", None, "places", None), (*table.shape, width))
+        text = text.reshape(*table.shape, -1)
+        parts = (of_places, of_places, of_text, Spec(), *[of_group] * len(own))
+        merge = per_device(merge, rules, parts, of_text, kernel=backend != "xla")
+    found = merge(table, row, text, special, *own)
+    return found.reshape(-1, *found.shape[2:])
 
 
 def take_in_groups(

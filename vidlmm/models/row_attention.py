@@ -1,12 +1,14 @@
 """Attention of rows whose places and heads may lie on several devices."""
 
+from functools import partial
+
 import jax
 from jaxtyping import Array, Float
 
-from vidlmm.kernels.choice import choose
 from vidlmm.kernels.tree_attention import Ids, tree_attention
 from vidlmm.models.bidirectional import attend_all
-from vidlmm.models.sharding import Spec, axes_of, current_rules, device_of, gathered, per_device
+from vidlmm.models.reduced import backend_of
+from vidlmm.models.sharding import Spec, axes_of, current_rules, gathered, per_device
 
 
 def row_attention(
@@ -18,19 +20,18 @@ def row_attention(
     their keys and values, which are few beside the queries; the backward pass sends each device the sum of its own
     keys' gradients.
     """
-    rules = current_rules()
+    rules, kernel = current_rules(), backend_of("tree_attention") != "xla"
+    attend = partial(tree_attention, backend="auto" if kernel else "xla")
     if rules is None:
-        return tree_attention(q, k, v, who, who)
+        return attend(q, k, v, who, who)
     of_q = rules.used(("rows", "kv_heads", None, "places", None), q.shape)
     rows, heads, places = (axes_of(of_q, d) or None for d in (0, 1, 3))
     of_k = Spec(rows, heads, places)
     of_own, of_all = (jax.tree.map(lambda _, spec=spec: spec, who) for spec in (Spec(rows, places), Spec(rows)))
 
     def own(q: Array, k: Array, v: Array, queries: Ids, keys: Ids) -> Array:
-        return tree_attention(q, gathered(k, of_k, 2), gathered(v, of_k, 2), queries, keys, device=device)
+        return attend(q, gathered(k, of_k, 2), gathered(v, of_k, 2), queries, keys)
 
-    device = device_of(rules)
-    kernel = choose("tree_attention", device=device).backend != "xla"
     return per_device(own, rules, (of_q, of_k, of_k, of_own, of_all), of_q, kernel=kernel)(q, k, v, who, who)
 
 

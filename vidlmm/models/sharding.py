@@ -5,13 +5,15 @@ device, they leave everything as it is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Shaped
+
+from vidlmm.kernels.choice import compiling_for
 
 Names = Sequence[str | None]
 Spec = jax.sharding.PartitionSpec
@@ -38,10 +40,12 @@ _RULES: ContextVar[Rules | None] = ContextVar("rules", default=None)
 
 @contextmanager
 def placed(rules: Rules | None) -> Iterator[None]:
-    """What is traced inside lies where the rules say."""
+    """What is traced inside lies where the rules say, and its kernels are those of the mesh's devices."""
     token = _RULES.set(rules)
+    named = rules is not None and isinstance(rules.mesh, jax.sharding.Mesh)
     try:
-        yield
+        with compiling_for(rules.mesh.devices.flat[0]) if named else nullcontext():
+            yield
     finally:
         _RULES.reset(token)
 
@@ -87,16 +91,14 @@ def _at(x: Array, rules: Rules, spec: Spec) -> Array:
     return jax.lax.with_sharding_constraint(x, jax.sharding.NamedSharding(rules.mesh, spec))
 
 
-def device_of(rules: Rules) -> Any:
-    """One of the devices that a program under these rules is compiled for; None where the mesh names none."""
-    return rules.mesh.devices.flat[0] if isinstance(rules.mesh, jax.sharding.Mesh) else None
-
-
 def per_device(
     function: Callable[..., Any], rules: Rules, in_specs: Any, out_specs: Any, *, kernel: bool = False
 ) -> Callable[..., Any]:
-    """`function` of the parts that each device holds; what a spec does not split is whole. kernel: it calls one of
-    Pallas, which has to stand under all axes."""
+    """`function` of the parts that each device holds; what a spec does not split is whole.
+
+    Args:
+        kernel: it calls a kernel, which the compiler takes only where every axis of the mesh is named.
+    """
     # Over an axis of one device nothing is summed, also not in the backward pass.
     wide = frozenset(name for name, size in rules.mesh.shape.items() if size > 1 or kernel)
     specs = {"in_specs": in_specs, "out_specs": out_specs, "axis_names": wide}

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from vidlmm.models.attention import HIDDEN_SCORE, attend
+from vidlmm.models.attention import attend
 from vidlmm.models.linear import linear
 from vidlmm.models.norms import layer_norm
 from vidlmm.models.params import Maker
+from vidlmm.models.reduced import pooled_over_time
 
 # Constants of the released code, whatever the width: torch's own defaults but for the heads (valley_model.py:59-66).
 HEADS = 8
@@ -30,8 +31,7 @@ class FrameMean(nnx.Module):
     def __call__(self, x: Float[Array, "C T M H"], length: Int[Array, " C"]) -> Float[Array, "C P H"]:
         """x: features of T frames a clip, M = 1 + P rows each, the class token first.
         length: true frames of each clip; frames after them are not looked at."""
-        there = within(length, x.shape[1])
-        return frame_mean(patches(x, there), length)
+        return pooled_over_time(x, length)
 
 
 class FrameScores(nnx.Module):
@@ -53,27 +53,12 @@ class FrameScores(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "C T M H"], length: Int[Array, " C"]) -> Float[Array, "C P H"]:
-        """See `FrameMean`."""
-        there = within(length, x.shape[1])
-        seen = patches(x.astype(self.dtype), there)
-        weights = self.weights(seen, there).astype(self.dtype)
-        return jnp.einsum("ct,ctph->cph", weights, seen)
-
-    def weights(self, seen: Float[Array, "C T P H"], there: Bool[Array, "C T"]) -> Float32[Array, "C T"]:
-        """The share of each frame in its clip; 0 after the clip's end.
+        """See `FrameMean`.
 
         Raises:
             ValueError: frames of another number of patches than the layer scores.
         """
-        if seen.shape[2:] != self.weight.shape:
-            raise ValueError(
-                f"got frames of {seen.shape[2]} patches of width {seen.shape[3]}, the pooling layer scores "
-                f"{self.weight.shape[0]} of width {self.weight.shape[1]}: give it frames of the size it was made for"
-            )
-        weight = self.weight[...].astype(self.dtype)
-        scores = jnp.einsum("ctph,ph->ct", seen, weight, preferred_element_type=jnp.float32)
-        scores = scores + self.bias[...].astype(jnp.float32)
-        return jax.nn.softmax(jnp.where(there, scores, HIDDEN_SCORE), axis=1)
+        return pooled_over_time(x.astype(self.dtype), length, self.weight[...], self.bias[...])
 
 
 class FrameTransformer(nnx.Module):
@@ -116,7 +101,7 @@ class FrameTransformer(nnx.Module):
         """
         there = within(length, x.shape[1])
         seen = patches(x.astype(self.dtype), there)
-        return self.last_step(seen, length) + frame_mean(seen, length)
+        return self.last_step(seen, length) + pooled_over_time(x.astype(self.dtype), length)
 
     def last_step(self, x: Float[Array, "C T P H"], length: Int[Array, " C"]) -> Float[Array, "C P H"]:
         """What the layer gives at each clip's last frame."""
@@ -149,12 +134,6 @@ def within(length: Int[Array, " C"], steps: int) -> Bool[Array, "C T"]:
 def patches(x: Float[Array, "C T M H"], there: Bool[Array, "C T"]) -> Float[Array, "C T P H"]:
     """The rows after the class token; zeros after a clip's end, whatever stands there."""
     return jnp.where(there[:, :, None, None], x[:, :, 1:], 0)
-
-
-def frame_mean(x: Float[Array, "C T P H"], length: Int[Array, " C"]) -> Float[Array, "C P H"]:
-    """The mean over the first `length` frames, where the others are zero."""
-    total = jnp.sum(x, axis=1, dtype=jnp.float32)
-    return (total / jnp.maximum(length, 1)[:, None, None]).astype(x.dtype)
 
 
 def sinusoids(rows: int, width: int) -> Float32[Array, "rows width"]:
