@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.kernels.close import compare, drawn, exactly, in_float64, rounded, values_and_pulls
-from vidlmm.kernels import KernelError, tree_attention
+from vidlmm.kernels import KernelError, compiling_for, tree_attention
 from vidlmm.kernels.specs import ROWS
 from vidlmm.kernels.tree_attention import reference, tpu
 from vidlmm.kernels.tree_attention.heads import SAVED
