@@ -5,9 +5,10 @@ from math import prod
 
 from jaxtyping import Array, Float, Int
 
+from vidlmm.kernels.choice import Backend, Kernel, choose
 from vidlmm.kernels.depthwise_norm import depthwise_norm
 from vidlmm.kernels.stc_downsample import stc_downsample
-from vidlmm.models.sharding import Spec, axes_of, current_rules, gathered, per_device
+from vidlmm.models.sharding import Spec, axes_of, compiled_for, current_rules, gathered, per_device
 
 
 def downsampled(
@@ -22,8 +23,8 @@ def downsampled(
     The kernel is for windows of 2 x 2 x 2. Each device makes some columns of its own clips. What it keeps of their
     weights it joins with the others' parts there, so that the backward pass sends each device its own part's sum.
     """
-    kernel = weight.shape[:3] == (2, 2, 2) and padding < 2
-    call = partial(stc_downsample, padding=padding, backend="auto" if kernel else "xla")
+    backend = _backend("stc_downsample") if weight.shape[:3] == (2, 2, 2) and padding < 2 else "xla"
+    call = partial(stc_downsample, padding=padding, backend=backend)
     rules = current_rules()
     if rules is None:
         return call(x, weight, bias, length)
@@ -38,7 +39,8 @@ def downsampled(
 
     of_weight, of_bias = Spec(*[None] * 4, (*columns, *parts) or None), Spec(columns or None)
     of_out = Spec(own, None, None, columns or None)
-    return per_device(apart, rules, (Spec(own), of_weight, of_bias, Spec(own)), of_out)(x, weight, bias, length)
+    parts_in = (Spec(own), of_weight, of_bias, Spec(own))
+    return per_device(apart, rules, parts_in, of_out, kernel=backend == "tpu")(x, weight, bias, length)
 
 
 def convolved(
@@ -50,9 +52,17 @@ def convolved(
     eps: float,
 ) -> Float[Array, "F N D"]:
     """SiLU of the norm of every channel's own 3 x 3 convolution (`depthwise_norm`), each device its own pictures."""
-    call = partial(depthwise_norm, line=line, eps=eps)
+    backend = _backend("depthwise_norm")
+    call = partial(depthwise_norm, line=line, eps=eps, backend=backend)
     rules = current_rules()
     if rules is None:
         return call(x, weight, scale, bias)
     own = rules.used(("frames", None, None), x.shape)
-    return per_device(call, rules, (own, Spec(), Spec(), Spec()), own)(x, weight, scale, bias)
+    parts = (own, Spec(), Spec(), Spec())
+    return per_device(call, rules, parts, own, kernel=backend == "tpu")(x, weight, scale, bias)
+
+
+def _backend(kernel: Kernel) -> Backend:
+    """What pays where this is compiled for."""
+    device = compiled_for()
+    return "xla" if device is None else choose(kernel, device=device).backend

@@ -51,6 +51,15 @@ def current_rules() -> Rules | None:
     return _RULES.get()
 
 
+def compiled_for() -> Any:
+    """A device that what is traced here will run on: one of the mesh in force, which may lie on another machine, or the
+    only one of this process. None where that is not known: several devices and no rules, or a mesh without devices."""
+    rules = current_rules()
+    if rules is not None:
+        return rules.mesh.devices.flat[0] if isinstance(rules.mesh, jax.sharding.Mesh) else None
+    return jax.devices()[0] if jax.device_count() == 1 else None
+
+
 def constrain(x: Shaped[Array, "..."], *names: str | None) -> Shaped[Array, "..."]:
     """x, an activation with these axis names, where the rules want it."""
     rules = current_rules()
@@ -87,10 +96,16 @@ def _at(x: Array, rules: Rules, spec: Spec) -> Array:
     return jax.lax.with_sharding_constraint(x, jax.sharding.NamedSharding(rules.mesh, spec))
 
 
-def per_device(function: Callable[..., Any], rules: Rules, in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-    """`function` of the parts that each device holds; what a spec does not split is whole."""
+def per_device(
+    function: Callable[..., Any], rules: Rules, in_specs: Any, out_specs: Any, *, kernel: bool = False
+) -> Callable[..., Any]:
+    """`function` of the parts that each device holds; what a spec does not split is whole.
+
+    Args:
+        kernel: it calls a kernel, which the compiler takes only where every axis of the mesh is named.
+    """
     # Over an axis of one device nothing is summed, also not in the backward pass.
-    wide = frozenset(name for name, size in rules.mesh.shape.items() if size > 1)
+    wide = frozenset(name for name, size in rules.mesh.shape.items() if size > 1 or kernel)
     specs = {"in_specs": in_specs, "out_specs": out_specs, "axis_names": wide}
     return jax.shard_map(function, mesh=rules.mesh, check_vma=False, **specs)
 
