@@ -54,7 +54,7 @@ class PreferenceSize:
     first so many of them alone. ranked: held-out questions whose answers are ranked, and how many each.
     """
 
-    clips: int = 120
+    clips: int = 200
     most: int = 1
     n: int = 6
     steps: int | None = None
@@ -130,8 +130,10 @@ def prefer(folder: Path, run: Path, world: Path, size: PreferenceSize, seed: int
         write_questions(own / "questions.jsonl", new, "train", seed, size.most)
         answer(run, own / "questions.jsonl", own / "answers.jsonl", new, size.n, replace(DRAWN, seed=seed), cache)
         scored = own / "scored.jsonl"
+        # The best answer against the worst: of a clip's questions more give a pair than by the paper's threshold, which
+        # drops those whose answers are all good or all bad.
         paired = {
-            "dpo": pairs(scored, own / "pairs.jsonl", seed=seed),
+            "dpo": pairs(scored, own / "pairs.jsonl", rule="best-worst", seed=seed),
             "self_play": pairs(scored, own / "self_play.jsonl", rule="self-play", seed=seed),
         }
     runs = {}
