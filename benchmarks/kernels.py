@@ -272,7 +272,8 @@ def measure(kernel: str, name: str, target: str, backward: bool) -> dict[str, An
             touched = backend == "xla" and row.bytes is not None
             found[f"{backend}_counted"] = counted(compiled, folder, row.turns, touched)
         found[f"{backend}_temporary"] = compiled.memory_analysis().temp_size_in_bytes
-    around = found["tpu_counted"] - (moved if row.turns else 0)
+    declared = all(launch.usual is not None for launch in launches)
+    around = found["tpu_counted"] - (moved if declared else 0)
     found |= {"kernel_grid": moved, "kernel_around": around, "kernel_bytes": moved + around}
     found |= {"times_fewer": round(found["xla_counted"] / found["kernel_bytes"], 2)}
     found |= {"flops": row.flops * (3 if backward else 1), "held": max(launch.held for launch in launches)}

@@ -68,7 +68,7 @@ class Block:
 @dataclass(frozen=True)
 class Launch:
     """parallel: for each dimension of the grid, whether its steps may run in any order. usual: prefetched arrays by
-    which the compiled program declares FLOPs and bytes; without them it declares nothing. left: arrays behind the
+    which the compiled program declares FLOPs and bytes; where it is None it declares nothing. left: arrays behind the
     inputs that stay in main memory, of which the body fetches what it needs; that is not in `moved`. signals:
     semaphores for it, behind the scratch."""
 
@@ -80,13 +80,18 @@ class Launch:
     parallel: tuple[bool, ...] = ()
     prefetched: int = 0
     flops: int = 0
-    usual: tuple[np.ndarray, ...] = ()
+    usual: tuple[np.ndarray, ...] | None = None
     left: int = 0
     signals: int = 0
 
     def moved(self, *prefetched: np.ndarray) -> int:
         """Bytes between main memory and the chip, re-reads included."""
         return sum(_traffic(block, self.grid, prefetched) for block in (*self.ins, *self.outs))
+
+    @property
+    def declared(self) -> int | None:
+        """Bytes that the compiled program is told of."""
+        return None if self.usual is None else self.moved(*self.usual)
 
     @property
     def held(self) -> int:
@@ -103,7 +108,7 @@ class Launch:
         """
         must_run("tpu", interpret)
         grid: Any = self.grid if last is None else (*self.grid[:-1], last)
-        told = pl.CostEstimate(self.flops, 0, self.moved(*self.usual)) if self.usual else None
+        told = None if self.declared is None else pl.CostEstimate(self.flops, 0, self.declared)
         signals = [pltpu.SemaphoreType.DMA((self.signals,))] if self.signals else []
         order: Any = tuple("parallel" if free else "arbitrary" for free in self.parallel)
         found = pl.pallas_call(

@@ -229,7 +229,7 @@ def _launch(name: str, s: Sizes, pictures: int, outs: tuple[Block, ...], once: b
         ((2, s.pixels, s.block), jnp.float32),
     )
     ins = (*[_picture(s, once)] * pictures, parameters, edges)
-    return Launch(name, (s.frames,), ins, outs, scratch, (True,))
+    return Launch(name, (s.frames,), ins, outs, scratch, (True,), usual=())
 
 
 def _picture(s: Sizes, once: bool) -> Block:

@@ -85,6 +85,11 @@ def sizes_of(x: Any, weight: Any, chosen: int, setup: Setup) -> Sizes:
     return Sizes(frames, chosen, tokens, features, width, cells, x.dtype, columns(width, STEP, setup.block))
 
 
+def usual(s: Sizes) -> tuple[np.ndarray, ...]:
+    """All frames in order, by which a call declares its traffic."""
+    return (np.arange(s.chosen),)
+
+
 def forward_launch(s: Sizes) -> Launch:
     """Grid: columns that stay, frames, columns of a step."""
     stay = s.resident(s.bytes_each, RESIDENT)
@@ -94,7 +99,7 @@ def forward_launch(s: Sizes) -> Launch:
         (s.chosen, s.cells[1], s.width), s.dtype, (1, s.cells[1], s.block), lambda o, g, i, at: (g, 0, o * inner + i)
     )
     return Launch(
-        "project_pool_tpu", (outer, s.chosen, inner), blocks, (out,), (), (True, True, False), 1, _flops(s, 1)
+        "project_pool_tpu", (outer, s.chosen, inner), blocks, (out,), (), (True, True, False), 1, _flops(s, 1), usual(s)
     )
 
 
@@ -111,7 +116,7 @@ def features_launch(s: Sizes) -> Launch:
     out = Block((s.chosen, *one), s.dtype, (1, *one), lambda g, o, i, at: (g, 0, 0))
     grid = (s.chosen, outer, inner)
     scratch = ((one, jnp.float32),)
-    return Launch("project_pool_tpu_dx", grid, blocks, (out,), scratch, (True, False, False), 1, _flops(s, 2))
+    return Launch("project_pool_tpu_dx", grid, blocks, (out,), scratch, (True, False, False), 1, _flops(s, 2), usual(s))
 
 
 def weights_launch(s: Sizes) -> Launch:
@@ -123,7 +128,15 @@ def weights_launch(s: Sizes) -> Launch:
         Block((rows, s.width), jnp.float32, (rows, stay), lambda o, g, i, at: (0, o)) for rows in (s.features, 1)
     )
     return Launch(
-        "project_pool_tpu_dw", (outer, s.chosen, inner), blocks, outs, (), (True, False, False), 1, _flops(s, 2)
+        "project_pool_tpu_dw",
+        (outer, s.chosen, inner),
+        blocks,
+        outs,
+        (),
+        (True, False, False),
+        1,
+        _flops(s, 2),
+        usual(s),
     )
 
 

@@ -80,7 +80,7 @@ def forward_launch(s: Sizes, rows: Rows) -> Launch:
     marks = _constant_block((s.held, 2), jnp.float32)
     ins = (_features(s), special, marks, *_pooling(s, rows))
     scratch = (((s.held, s.block), jnp.float32),)
-    return Launch("slowfast_pool_tpu", s.grid, ins, (_rows(s),), scratch, (True, True))
+    return Launch("slowfast_pool_tpu", s.grid, ins, (_rows(s),), scratch, (True, True), usual=())
 
 
 def backward_launch(s: Sizes, rows: Rows) -> Launch:
@@ -89,7 +89,7 @@ def backward_launch(s: Sizes, rows: Rows) -> Launch:
     ins = (_rows(s), marks, *_pooling(s, rows), *([_features(s)] if rows.mode == "max" else []))
     outs = (_features(s), Block((2, s.width), jnp.float32, (2, s.block), lambda c, g: (0, c)))
     scratch = (((s.held, s.block), jnp.float32),)
-    return Launch("slowfast_pool_tpu_dx", s.grid, ins, outs, scratch, (True, False))
+    return Launch("slowfast_pool_tpu_dx", s.grid, ins, outs, scratch, (True, False), usual=())
 
 
 def slowfast_pool(x: jax.Array, newline: jax.Array | None, faster: jax.Array | None, setup: Setup) -> jax.Array:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from vidlmm.kernels.choice import Backend, KernelError, backend_for
 from vidlmm.kernels.grids import side_of
 from vidlmm.kernels.stc_downsample import tpu, xla
-from vidlmm.kernels.stc_downsample.launches import Setup
+from vidlmm.kernels.stc_downsample.launches import Setup, sizes_of
 
 
 def stc_downsample(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from vidlmm.kernels.blocks import LANES, columns, whole_width
 from vidlmm.kernels.choice import KernelError
@@ -78,6 +79,11 @@ def sizes_of(x: Any, weight: Any, setup: Setup) -> Sizes:
     return sizes
 
 
+def usual(s: Sizes) -> tuple[np.ndarray, ...]:
+    """Clips of all frames, by which a call declares its traffic."""
+    return (np.full(s.clips, s.windows.frames),)
+
+
 def forward_launch(s: Sizes, differentiated: bool = False) -> Launch:
     """Grid: groups of clips, parts of the output, blocks of features, clips, frames. The second output is what SiLU
     takes, for the backward pass."""
@@ -106,7 +112,7 @@ def forward_launch(s: Sizes, differentiated: bool = False) -> Launch:
         grid = (*outer, s.blocks, together, v.taken)
         free = (True, True, False, False, False)
         outs = (out,) * (2 if differentiated else 1)
-        return Launch("stc_downsample_tpu", grid, ins, outs, scratch, free, 1, _flops(s))
+        return Launch("stc_downsample_tpu", grid, ins, outs, scratch, free, 1, _flops(s), usual(s))
 
     seen, weights = s.clips * v.taken * v.side**2, 2 * TAPS * s.width
     return _cheapest(s, launch, lambda together, part: s.width // part * seen + s.clips // together * weights)
@@ -133,7 +139,7 @@ def features_launch(s: Sizes) -> Launch:
         scratch = (((v.side**2, s.block), jnp.float32), ((v.cells, TAPS * s.block), jnp.float32))
         grid = (s.clips // together, s.blocks, v.frames, together)
         free = (True, True, False, False)
-        return Launch("stc_downsample_tpu_dx", grid, ins, (out,), scratch, free, 1, _flops(s))
+        return Launch("stc_downsample_tpu_dx", grid, ins, (out,), scratch, free, 1, _flops(s), usual(s))
 
     return _cheapest(s, launch, lambda together, part: s.clips // together, parts=[s.width])
 
@@ -161,7 +167,7 @@ def weights_launch(s: Sizes) -> Launch:
         scratch = (((TAPS * s.block, part), jnp.float32), *_gathering(s))
         grid = (s.width // part, s.blocks, STEP, s.clips, -(-v.taken // STEP))
         free = (True, True, False, False, False)
-        return Launch("stc_downsample_tpu_dw", grid, ins, (out,), scratch, free, 1, _flops(s))
+        return Launch("stc_downsample_tpu_dw", grid, ins, (out,), scratch, free, 1, _flops(s), usual(s))
 
     return _cheapest(s, launch, lambda together, part: s.width // part, groups=[s.clips])
 

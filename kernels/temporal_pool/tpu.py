@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental import pallas as pl
 
 from vidlmm.kernels.blocks import LANES
@@ -47,12 +48,18 @@ def sizes_of(x: Any, scored: bool) -> Sizes:
     return Sizes(clips, frames, rows, width, x.dtype, scored)
 
 
+def usual(s: Sizes) -> tuple[np.ndarray, ...]:
+    """Clips of all frames, by which a call declares its traffic."""
+    return (np.full(s.clips, s.frames),)
+
+
 def forward_launch(s: Sizes) -> Launch:
     """Grid: clips, frames. The second output is the log of the softmax's sum, on all lanes."""
     layer = (_whole(s), _one()) if s.scored else ()
     outs = (_clip(s), _state(s)) if s.scored else (_clip(s),)
     scratch = (((s.rows, s.width), jnp.float32), ((2, LANES), jnp.float32))
-    return Launch("temporal_pool_tpu", (s.clips, s.frames), (_frame(s, True), *layer), outs, scratch, (True, False), 1)
+    ins, grid = (_frame(s, True), *layer), (s.clips, s.frames)
+    return Launch("temporal_pool_tpu", grid, ins, outs, scratch, (True, False), 1, usual=usual(s))
 
 
 def backward_launch(s: Sizes) -> Launch:
@@ -61,9 +68,8 @@ def backward_launch(s: Sizes) -> Launch:
     sums = (_gathered(s, s.rows, s.width), _gathered(s, 1, LANES)) if s.scored else ()
     scratch = (((s.rows, s.width), jnp.float32),)
     grid = (s.clips, s.frames)
-    return Launch(
-        "temporal_pool_tpu_dx", grid, (_clip(s), *again), (_frame(s, False), *sums), scratch, (not s.scored, False), 1
-    )
+    ins, outs = (_clip(s), *again), (_frame(s, False), *sums)
+    return Launch("temporal_pool_tpu_dx", grid, ins, outs, scratch, (not s.scored, False), 1, usual=usual(s))
 
 
 def temporal_pool(

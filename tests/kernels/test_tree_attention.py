@@ -148,7 +148,7 @@ def test_what_is_declared_is_the_work_of_plain_causal_rows(parts):
     np.testing.assert_array_equal(causal_meetings(sizes) & ~flags, listed & ~flags)
     for launch, products in ((launch_of(sizes, ""), 2), (launch_of(sizes, "_dx"), 5)):
         assert launch.flops == 2 * products * 3 * groups * int(count) * 256 * 512 * depth
-        assert launch.moved(*launch.usual) == launch.moved(listed)
+        assert launch.declared == launch.moved(listed)
     assert int(tpu.steps(queries, keys, sizes)) == count
 
 
@@ -159,8 +159,8 @@ def test_bytes_are_counted_from_the_meetings():
     sizes = sizes_of(q, k, (256, 128), interpret=False)
     of_q, of_k, numbers, ids = 2 * 2 * 256 * 64, 2 * 256 * 64, 4 * 2 * 256, 2 * 3 * 256 * 4
     forward, gradients = launch_of(sizes, ""), launch_of(sizes, "_dx")
-    assert forward.moved(*forward.usual) == 2 * of_q + 2 * of_k + numbers + ids
-    assert gradients.moved(*gradients.usual) == 3 * of_q + 2 * of_k + 2 * numbers + ids + 2 * 2 * of_k
+    assert forward.declared == 2 * of_q + 2 * of_k + numbers + ids
+    assert gradients.declared == 3 * of_q + 2 * of_k + 2 * numbers + ids + 2 * 2 * of_k
 
 
 @pytest.mark.parametrize("spec", ROWS, ids=lambda spec: spec.name)

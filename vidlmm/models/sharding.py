@@ -42,9 +42,9 @@ _RULES: ContextVar[Rules | None] = ContextVar("rules", default=None)
 def placed(rules: Rules | None) -> Iterator[None]:
     """What is traced inside lies where the rules say, and its kernels are those of the mesh's devices."""
     token = _RULES.set(rules)
-    named = rules is not None and isinstance(rules.mesh, jax.sharding.Mesh)
+    mesh = None if rules is None else rules.mesh
     try:
-        with compiling_for(rules.mesh.devices.flat[0]) if named else nullcontext():
+        with compiling_for(mesh.devices.flat[0]) if isinstance(mesh, jax.sharding.Mesh) else nullcontext():
             yield
     finally:
         _RULES.reset(token)

@@ -55,7 +55,7 @@ def loops_of(work: Workload, platform: str) -> Loops:
     chunks = math.ceil(scored / work.settings["loss_chunk"])
     parts = mesh["context"]
     return Loops(
-        _pairs(stage.length, work.samples, parts, platform),
+        rows * _pairs(stage.length, work.samples, parts, platform),
         _pieces(work, rows),
         chunks,
         meetings=_meetings(work.spec.decoder, stage.length, work.samples, parts),
