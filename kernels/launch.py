@@ -91,7 +91,11 @@ class Launch:
     @property
     def declared(self) -> int | None:
         """Bytes that the compiled program is told of."""
-        return None if self.usual is None else self.moved(*self.usual)
+        if self.usual is None:
+            return None
+        # A call is made while a program is traced; where its blocks lie is a number by then.
+        with jax.ensure_compile_time_eval():
+            return self.moved(*self.usual)
 
     @property
     def held(self) -> int:
@@ -108,7 +112,8 @@ class Launch:
         """
         must_run("tpu", interpret)
         grid: Any = self.grid if last is None else (*self.grid[:-1], last)
-        told = None if self.declared is None else pl.CostEstimate(self.flops, 0, self.declared)
+        moved = self.declared
+        told = None if moved is None else pl.CostEstimate(self.flops, 0, moved)
         signals = [pltpu.SemaphoreType.DMA((self.signals,))] if self.signals else []
         order: Any = tuple("parallel" if free else "arbitrary" for free in self.parallel)
         found = pl.pallas_call(
