@@ -2,12 +2,20 @@
 
 import re
 from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from vidlmm.kernels import compiling_for
+from vidlmm.kernels import (
+    compiling_for,
+    project_pool,
+    slowfast_pool,
+    splice,
+    stc_downsample,
+    temporal_pool,
+)
 from vidlmm.kernels.cases import (
     Case,
     attention_case,
@@ -59,3 +67,41 @@ def test_lowers_for_cuda(name: str):
     names = set(re.findall(r'name = "(\w+)"', text))
     kernel = name.split("-")[0] + "_gpu"
     assert names >= {kernel, kernel + ("_dz" if "project" in name else "_dx")}
+
+
+class _V5p:
+    platform, device_kind = "tpu", "TPU v5p"
+
+
+@pytest.mark.parametrize(("dtype", "kernel"), [(jnp.float16, False), (jnp.float32, True)])
+@pytest.mark.parametrize("name", ["project_pool", "slowfast_pool", "temporal_pool", "splice", "stc_downsample"])
+def test_auto_leaves_to_plain_jax_what_a_kernel_does_not_take(name: str, dtype: Any, kernel: bool) -> None:
+    """On a TPU; half precision is no error, as it is where the kernel is named."""
+    width = 128
+
+    def array(*shape: int, kind: Any = dtype) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, kind)
+
+    one = array(5, kind=jnp.int32)
+    calls: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "project_pool": (
+            lambda x, w, b: project_pool(x, w, b, mode="average", stride=2),
+            (array(2, 16, 128), array(128, width), array(width)),
+        ),
+        "slowfast_pool": (
+            lambda x, n: slowfast_pool(x, n, None, mode="average", stride=2, every=0),
+            (array(2, 16, width), array(width)),
+        ),
+        "temporal_pool": (
+            lambda x, n: temporal_pool(x, n, variant="v1"),
+            (array(2, 3, 17, width), array(2, kind=jnp.int32)),
+        ),
+        "splice": (lambda t, r, x: splice(t, r, [x]), (one, one, array(4, width))),
+        "stc_downsample": (
+            lambda x, w, b: stc_downsample(x, w, b),
+            (array(1, 2, 16, width), array(2, 2, 2, width, width), array(width)),
+        ),
+    }
+    call, arrays = calls[name]
+    with compiling_for(_V5p()):
+        assert ("pallas_call" in str(jax.make_jaxpr(call)(*arrays))) == kernel
