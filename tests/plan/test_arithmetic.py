@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from vidlmm.checkpoint.run import video_lm_skeleton
+from vidlmm.kernels.splice.xla import CHUNK
 from vidlmm.models.flops import Counts, Part, is_matrix, model_flops, rows_through
 from vidlmm.parallel import make_mesh
 from vidlmm.plan.arithmetic import counts_of
@@ -104,10 +105,11 @@ def test_the_traced_step_multiplies_as_much(trainable: tuple[str, ...]) -> None:
     arithmetic = sum(part.total for part in parts(TINY, one).values())
     # What the program does beyond it: whole chunks in the place of the causal half (20 x 20 for 210 pairs), scores of
     # both attentions again in the backward pass, logits of a chunk of 20 tokens for the 17 that are trained, with the
-    # head's gradient also where it is held still.
+    # head's gradient also where it is held still, and the sums over a chunk of the merge's readers.
     decoder, tower = 3 * 4 * 16, 2 * 4 * 8 * 3 * 4**2
     head, passes = 2 * 50 * 16, 3
     extra = decoder * (20 * 20 - 210) * passes + decoder / 2 * 20 * 20 + head * (20 - 17) * passes
+    extra += 2 * CHUNK * CHUNK * 16
     if trainable == ("connector",):
         extra += head * 17
     if trainable == EVERYTHING:
