@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = {seed: args.out / f"seed{seed}" for seed in args.seeds}
     for seed, folder in folders.items():
         command = [sys.executable, "-m", "vidlmm", "quickstart", "--workdir", str(folder), "--seed", str(seed)]
-        subprocess.run([*command, *(["--preference"] if args.preference else [])], check=True)
+        subprocess.run([*command, "--preference" if args.preference else "--no-preference"], check=True)
     runs = {seed: figures(folder) for seed, folder in folders.items()}
     found: dict[str, Any] = {"runs": runs, "mean": mean(list(runs.values()))}
     print(table(runs))

@@ -8,7 +8,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", type=Path, help="where the run is kept (default: runs/quickstart)")
     parser.add_argument("--smoke", action="store_true", help="the shortest form: a few videos, a few steps")
     parser.add_argument(
-        "--preference", action="store_true", help="go on after training: sample answers, judge, pair, optimise, compare"
+        "--preference",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on after training: sample answers, judge, pair, optimise, compare (default: yes)",
     )
     parser.add_argument("--seed", type=int, default=0, help="videos, order and sampling follow from it (default: 0)")
 

@@ -54,7 +54,7 @@ def quickstart(
     workdir: str | Path,
     *,
     smoke: bool = False,
-    preference: bool = False,
+    preference: bool = True,
     seed: int = 0,
     overrides: tuple[str, ...] = (),
 ) -> Path:
@@ -130,7 +130,7 @@ def configure(folder: Path, size: Size, seed: int, overrides: tuple[str, ...] = 
 def next_commands(folder: Path, world: Path, seed: int, preferred: bool) -> tuple[tuple[str, str], ...]:
     """What to do next, and the command for it."""
     clip = next(iter(sorted((world / "clips").glob("heldout-*.mp4"))))
-    further = f"vidlmm quickstart --workdir {folder} --preference" + (f" --seed {seed}" if seed else "")
+    further = f"vidlmm quickstart --workdir {folder}" + (f" --seed {seed}" if seed else "")
     return (
         ("Ask about a video, one of these or your own", f'vidlmm chat {folder} --video {clip} "Describe the video."'),
         ("Ask the model after preference optimisation", f"vidlmm chat {folder}/preference/dpo --video {clip}")
