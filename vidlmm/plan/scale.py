@@ -52,7 +52,8 @@ _ROWS: tuple[tuple[str, str, str, int, str], ...] = (
     (SPARSE, "tpu7x:2x2x4", "expert=8", 32, "layer"),
 )
 # Where the recipes are planned that stand nowhere above: by the size of their decoder.
-_BY_SYSTEM = (("72b", "v5p:4x4x4"), ("8x7b", "v5p:4x4x4"), ("quickstart", "v5e:1x1"), ("finetune", "v5e:1x1"))
+_BY_SYSTEM = (("72b", "v5p:4x4x4"), ("8x7b", "v5p:4x4x4"))
+_LAPTOP, _ONE = ("quickstart", "finetune"), "v5e:1x1"
 _ELSE = "v5e:8x8"
 
 
@@ -94,6 +95,7 @@ def scale_rows() -> Iterator[Row]:
 def every_recipe() -> Iterator[Row]:
     """Every stage of every packaged config, on a slice that suits its size."""
     for config in packaged_configs():
-        topology = next((slice_ for part, slice_ in _BY_SYSTEM if part in config), _ELSE)
+        usual = _ONE if config.startswith(_LAPTOP) else _ELSE
+        topology = next((slice_ for part, slice_ in _BY_SYSTEM if part in config), usual)
         for stage in plain(load_config(config))["stages"]:
             yield Row(EVERY, config, topology, (), stage["name"])
