@@ -42,14 +42,14 @@ class Mortal(PairSource):
         Countdown.reached("batch")
         return super().__next__()
 
-    def everything(self, first: int = 0) -> Iterator[Item]:
-        return _each("reference", super().everything(first))
+    def everything(self, values: Any) -> Iterator[tuple[int, int, Item]]:
+        return _each("reference", super().everything(values))
 
     def measured(self) -> Iterator[Item]:
         return _each("held", super().measured())
 
 
-def _each(moment: str, items: Iterator[Item]) -> Iterator[Item]:
+def _each(moment: str, items: Iterator[T]) -> Iterator[T]:
     for item in items:
         Countdown.reached(moment)
         yield item

@@ -271,14 +271,21 @@ def test_pairs_of_one_video_are_trained_in_one_tree(length: int, pairs: Path, tm
     Keeping.given = []
     run(config, tmp_path / "run", Keeping)
     found = losses(tmp_path / "run")
-    # The reference was computed of every pair alone: policy and reference are one model at first.
-    assert found[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)
+    assert found[0]["loss"] == pytest.approx(np.log(2), abs=1e-5)  # policy and reference are one model at first
     trees = [[int(number) for number in tree if number >= 0] for pair in Keeping.given for tree in pair]
     assert all(len({number % 3 for number in tree}) == 1 for tree in trees)
     assert max(map(len, trees)) == (3 if length == 96 else 2)
     assert [row["tokens"] for row in found] == [(pair >= 0).sum() for pair in Keeping.given[:5]]
     epoch = trees[: 6 if length == 96 else 9]  # trees of 3 and 1, or of 2, 1 and 1, of each video
     assert sorted(number for tree in epoch for number in tree) == list(range(12))
+    # The reference reads them so too, and says what it says of every pair alone.
+    table = pairs.with_name("pairs.jsonl.reference.npz")
+    together, _ = load_reference(table, {}), table.unlink()
+    config["stages"][0]["source"]["pairs_a_tree"] = 1
+    run(config, tmp_path / "alone")
+    alone = load_reference(table, {})
+    assert together is not None and alone is not None and together.done < alone.done
+    np.testing.assert_allclose(together.values, alone.values, rtol=1e-5)
 
 
 class Counting(PairSource):
@@ -287,12 +294,12 @@ class Counting(PairSource):
     read: list[int] = []
     at = 10
 
-    def everything(self, first: int = 0) -> Iterator[Item]:
-        for number, item in enumerate(super().everything(first), first):
+    def everything(self, values: Any) -> Iterator[tuple[int, int, Item]]:
+        for number, total, item in super().everything(values):
             if number == self.at:
                 raise RunError("the machine is gone")
             self.read.append(number)
-            yield item
+            yield number, total, item
 
 
 def test_the_reference_is_computed_once_and_goes_on_where_it_stopped(

@@ -1,6 +1,6 @@
 """Which recipes stand on which slices in docs/scale.md."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vidlmm.configs import load_config, packaged_configs
@@ -45,16 +45,24 @@ _ROWS: tuple[tuple[str, str, str, int, str], ...] = (
     (LARGE, "tpu7x:8x8x16", "data=16", 2048, "layer"),
     (LARGE_LONG, "v5p:4x8x8", "context=2", 128, "layer"),
     (LARGE_LONG, "tpu7x:4x4x4", "context=2", 64, "layer"),
-    (SPARSE, "v5e:16x16", "expert=8", 256, "layer"),
+    (SPARSE, "v5e:16x16", "", 256, "offload"),
     (SPARSE, "v5p:4x4x4", "expert=8", 64, "layer"),
     (SPARSE, "v5p:8x8x8", "expert=8", 512, "layer"),
-    (SPARSE, "v6e:8x8", "expert=8", 64, "layer"),
+    (SPARSE, "v6e:8x8", "", 64, "layer"),
     (SPARSE, "tpu7x:2x2x4", "expert=8", 32, "layer"),
 )
-# Where the recipes are planned that stand nowhere above: by the size of their decoder.
-_BY_SYSTEM = (("72b", "v5p:4x4x4"), ("8x7b", "v5p:4x4x4"))
-_LAPTOP, _ONE = ("quickstart", "finetune"), "v5e:1x1"
-_ELSE = "v5e:8x8"
+# Where each recipe is planned, and on what mesh beside fsdp, by what its name holds or is: the first that it is.
+_PLACES: tuple[tuple[Callable[[str], bool], str, str], ...] = (
+    (lambda name: name.startswith(("quickstart", "finetune")), "v5e:1x1", ""),
+    (lambda name: name == "llava_video_72b_released", "v5p:4x8x8", "data=2"),
+    (lambda name: "72b" in name or "8x7b" in name or name in _LONG_ROWS, "v5p:4x4x4", ""),
+    (lambda name: True, "v5e:8x8", ""),
+)
+# Recipes of a 7B whose rows are too long, or too many, for 64 chips with 16 GiB.
+_LONG_ROWS = (
+    "llava_video_7b", "llava_video_7b_released",
+    "videollama2_finetune", "videollama2_1_finetune", "videollama2_1_pretrain",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,6 @@ def scale_rows() -> Iterator[Row]:
 def every_recipe() -> Iterator[Row]:
     """Every stage of every packaged config, on a slice that suits its size."""
     for config in packaged_configs():
-        usual = _ONE if config.startswith(_LAPTOP) else _ELSE
-        topology = next((slice_ for part, slice_ in _BY_SYSTEM if part in config), usual)
+        topology, mesh = next(where for holds, *where in _PLACES if holds(config))
         for stage in plain(load_config(config))["stages"]:
-            yield Row(EVERY, config, topology, (), stage["name"])
+            yield Row(EVERY, config, topology, tuple(f"mesh.{size}" for size in mesh.split()), stage["name"])

@@ -28,8 +28,9 @@ products reach about 80 % of the peak, and its copies 85 % of the memory's rate.
 
 MFU is the model's own arithmetic over the peak: causal attention halved, towers counted, the head for trained tokens,
 remat not, gradients of what is held still not. Sizes are chips, with the topology written out; a tpu7x chip is two
-devices. Above 256 chips v5e and v6e are several slices that the data-centre network joins (`v5e:16x16*4`). Rows are
-taken to be full. Hours are those of the recipe's data, where its size is known.
+devices. Above 256 chips v5e and v6e are several slices that the data-centre network joins (`v5e:16x16*4`). GB are 10^9
+bytes; of its own the compiler keeps a quarter of a GiB or more. Rows are taken to be full. Hours are those of the
+recipe's data, where its size is known.
 
 `vidlmm plan --table docs/scale.md` makes this page and [scale.json](scale.json): it compiles what is not stored there,
 about a minute each, and goes on where it was stopped; with `--stored` it writes the page alone. Keys of scale.json are
@@ -109,11 +110,11 @@ def _chips() -> str:
     lines = [
         "## What the times are made of",
         "",
-        "| chip | devices | bf16 TFLOP/s | memory GB | memory TB/s | a link, one way GB/s | links | network GB/s |",
+        "| chip | devices | bf16 TFLOP/s | memory GiB | memory TB/s | a link, one way GB/s | links | network GB/s |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for chip in CHIPS.values():
-        numbers = (chip.devices, chip.tflops, chip.hbm_gb, chip.hbm_tbs, chip.ici_gbs, chip.links, chip.dcn_gbs or "")
+        numbers = (chip.devices, chip.tflops, chip.hbm_gib, chip.hbm_tbs, chip.ici_gbs, chip.links, chip.dcn_gbs or "")
         lines.append(f"| {chip.name} | " + " | ".join(f"{n:g}" if n != "" else "" for n in numbers) + " |")
     return "\n".join(lines) + "\n"
 

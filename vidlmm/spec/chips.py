@@ -8,7 +8,7 @@ class Chip:
     """One chip; rates are peaks.
 
     compiler: the name that the TPU compiler knows it by. devices: what JAX shows of one chip.
-    tflops: bf16 TFLOP/s. hbm_gb: memory in GB. hbm_tbs: its TB/s.
+    tflops: bf16 TFLOP/s. hbm_gib: memory in GiB, which data sheets call GB. hbm_tbs: its TB/s.
     ici_gbs: GB/s that one link carries in one direction. links: of a chip in the middle of a torus.
     dcn_gbs: GB/s of its share of the network that joins slices; 0 where slices are not joined.
     source: where the numbers stand.
@@ -18,7 +18,7 @@ class Chip:
     compiler: str
     devices: int
     tflops: float
-    hbm_gb: float
+    hbm_gib: float
     hbm_tbs: float
     ici_gbs: float
     links: int
@@ -33,7 +33,7 @@ class Chip:
     @property
     def hbm_bytes(self) -> float:
         """Memory of one device."""
-        return self.hbm_gb * 1e9 / self.devices
+        return self.hbm_gib * 2**30 / self.devices
 
     @property
     def hbm_rate(self) -> float:

@@ -34,8 +34,8 @@ class PairSource:
 
     The config's `source`: `path`, a .jsonl as `vidlmm.data.preference` reads it; `media_root` ("" is the file's own
     folder); what is measured and not trained on: `held_out`, a share of the videos, or `held_out_path`, a file of pairs
-    beside them; `pairs_a_tree`, so many pairs about one medium share its places in a row while they are trained, as far
-    as they fit; `reference`, the file of the reference's log-probabilities ("" stands beside the pairs).
+    beside them; `pairs_a_tree`, so many pairs about one medium share its places in a row, as far as they fit;
+    `reference`, the file of the reference's log-probabilities ("" stands beside the pairs).
 
     records: all pairs, each a tree of its own, those of `held_out_path` last; a pair's number is its place in them.
 
@@ -74,7 +74,8 @@ class PairSource:
             raise RunError(f"stage {stage.name!r}: all {len(rows)} pairs of {path} are held out; nothing is left")
         self._loader = Loader(context.spec, cache=_cache(context))
         self._tokenizer = load_tokenizer(context.tokenizer)
-        self._trees, self._pipeline = self._open(self._shared(trained, source["pairs_a_tree"]), epochs=None)
+        self._most = source["pairs_a_tree"]
+        self._trees, self._pipeline = self._open(trained, epochs=None)
 
     @property
     def pairs(self) -> int:
@@ -95,15 +96,22 @@ class PairSource:
 
     def measured(self) -> Iterator[Item]:
         """The held-out pairs, each once, in the same shapes."""
-        return self._once(self._held, 0)
+        trees, pipeline = self._open(self._held, epochs=1)
+        with pipeline:
+            for batch in pipeline:
+                yield self._item(batch, pipeline, trees)
 
-    def everything(self, first: int = 0) -> Iterator[Item]:
-        """All pairs once and in order, from batch `first` on, without reference."""
-        return self._once(range(len(self.records)), first, refer=False)
-
-    def batches_of_all(self) -> int:
-        """Batches that `everything` gives."""
-        return math.ceil(len(self.records) / self._context.stage.rows)
+    def everything(self, values: Float32[np.ndarray, "P 2 2"]) -> Iterator[tuple[int, int, Item]]:
+        """(number, of how many) and batch of all pairs, without reference, from the first one on in which a pair has no
+        number yet."""
+        trees, pipeline = self._open(range(self.pairs), epochs=1)
+        rows = self._context.stage.rows
+        unknown = [bool(np.isnan(values[list(tree)]).any()) for tree in trees]
+        first, total = unknown.index(True) // rows, math.ceil(len(trees) / rows)
+        with pipeline:
+            pipeline.restore(pipeline.state() | {"batch": first})
+            for number, batch in enumerate(pipeline, first):
+                yield number, total, self._item(batch, pipeline, trees, refer=False)
 
     def refer(self, values: Float32[np.ndarray, "P 2 2"]) -> None:
         """Take the reference's table (`vidlmm.train.reference_file.Reference.values`)."""
@@ -127,15 +135,17 @@ class PairSource:
     def close(self) -> None:
         self._pipeline.close()
 
-    def _shared(self, numbers: Sequence[int], most: int) -> list[Tree]:
-        """Pairs about the same media by trees of at most so many, in the order in which the media first stand."""
+    def _shared(self, numbers: Sequence[int]) -> list[Tree]:
+        """Pairs about the same media by trees, in the order in which the media first stand."""
+        most = self._most
         by_media: dict[Any, list[int]] = {}
         for number in numbers:
             by_media.setdefault(self.records[number].media, []).append(number)
         return [tuple(them[first : first + most]) for them in by_media.values() for first in range(0, len(them), most)]
 
-    def _open(self, trees: Sequence[Tree], epochs: int | None) -> tuple[list[Tree], Pipeline]:
-        """The batches of these trees, and the pairs of each of the pipeline's records: what is too long is split."""
+    def _open(self, pairs: Sequence[int], epochs: int | None) -> tuple[list[Tree], Pipeline]:
+        """The batches of these pairs, and those of each of the pipeline's records: a tree that is too long is split."""
+        trees = self._shared(pairs)
         context, stage, settings = self._context, self._context.stage, self._context.settings
         records = [one_tree([self.records[number] for number in tree]) for tree in trees]
         pipeline = Pipeline(
@@ -155,13 +165,6 @@ class PairSource:
         )
         numbers = (number for tree in trees for number in tree)
         return [tuple(itertools.islice(numbers, pairs_of(record))) for record in pipeline.records], pipeline
-
-    def _once(self, numbers: Sequence[int], first: int, refer: bool = True) -> Iterator[Item]:
-        trees, pipeline = self._open([(number,) for number in numbers], epochs=1)
-        with pipeline:
-            pipeline.restore(pipeline.state() | {"batch": first})
-            for batch in pipeline:
-                yield self._item(batch, pipeline, trees, refer)
 
     def _item(self, batch: Any, pipeline: Pipeline, trees: Sequence[Tree], refer: bool = True) -> Item:
         arrays = batch.arrays()

@@ -65,16 +65,12 @@ def _computed(
     stop: Callable[[], int | None],
 ) -> Reference:
     """The whole table, from the file beside the pairs as far as that goes."""
-    values = np.full((source.pairs, 2, 2), np.nan, np.float32)
-    total = source.batches_of_all()
-    table = load_reference(source.file, made_of) or Reference(made_of, values, 0, total)
-    if table.complete:
+    table = load_reference(source.file, made_of)
+    if table is not None and table.complete:
         return table
-    values, saved = table.values.copy(), time.monotonic()
-    # The table may have been begun with batches of another size.
-    first = int(np.isnan(values).any(axis=(1, 2)).argmax()) // job.stages[index].rows
-    run = _program(job, index)
-    for batch, item in enumerate(source.everything(first), first):
+    values = np.full((source.pairs, 2, 2), np.nan, np.float32) if table is None else table.values.copy()
+    saved, run = time.monotonic(), _program(job, index)
+    for batch, total, item in source.everything(values):
         found, pair = run(params, place_batch(job.mesh, item.arrays, job.stages[index].groups))
         known = np.asarray(pair) >= 0
         values[np.asarray(pair)[known]] = np.asarray(found)[known]
@@ -86,20 +82,24 @@ def _computed(
             saved = time.monotonic()
         if signum:
             raise RunInterrupted(signum, f"stopped; {source.file} is saved, the same command goes on")
+    assert table is not None  # there is at least one pair
     return table
 
 
 def _program(job: Job, index: int) -> Callable[[Params, Any], tuple[jax.Array, jax.Array]]:
-    """(parameters, batch) -> `Reference.values` of the batch's pairs [B, 1, 2, 2], and their numbers [B, 1]."""
+    """(parameters, batch) -> `Reference.values` of the batch's pairs [B, P, 2, 2], and their numbers [B, P]."""
     stage, chunk = job.stages[index], job.settings["loss_chunk"]
     held = skeleton(lambda: VideoLM(job.spec, rngs=Blank(), dtype=job.compute, param_dtype=job.dtype, remat="none"))
     rules = Rules(job.mesh, stage.groups) if job.mesh.size > 1 else None
 
     @partial(jax.jit, out_shardings=replicated(job.mesh))
     def run(params: Params, arrays: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        pair, model = arrays["pair"], held.model(params)
+        shape = {"segments": 1, "branches": 2 * pair.shape[1], "compared": 2}
         with placed(rules):
-            sums = tree_sums(held.model(params), arrays, segments=1, branches=2, chunk=chunk, groups=stage.groups)
-        return jnp.stack([sums.logp, sums.first], axis=-1).astype(jnp.float32), arrays["pair"]
+            sums = tree_sums(model, arrays, **shape, chunk=chunk, groups=stage.groups)
+        found = [x.reshape(*pair.shape, 2).astype(jnp.float32) for x in (sums.logp, sums.first)]
+        return jnp.stack(found, axis=-1), pair
 
     return run
 

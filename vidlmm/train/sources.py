@@ -75,12 +75,9 @@ class PairsOfAnswers(Protocol):
         """The held-out pairs, each once."""
         ...
 
-    def everything(self, first: int = 0) -> Iterator[Item]:
-        """All pairs once and in order, from batch `first` on, without reference."""
-        ...
-
-    def batches_of_all(self) -> int:
-        """Batches of `everything`."""
+    def everything(self, values: Float32[np.ndarray, "P 2 2"]) -> Iterator[tuple[int, int, Item]]:
+        """(number, of how many) and batch of all pairs, without reference, from the first one on in which a pair has no
+        number yet."""
         ...
 
     def refer(self, values: Float32[np.ndarray, "P 2 2"]) -> None:
