@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vidlmm.generate import Sampling
-from vidlmm.generate.sampling import choose, nucleus, stream_key, uniforms
+from vidlmm.generate.sampling import FEW, choose, nucleus, stream_key, uniforms
+from vidlmm.generate.sampling import _ordered as ordered
 
 SHARES = np.array([0.05, 0.4, 0.25, 0.2, 0.1], np.float32)
 SCORES = np.log(SHARES) + 3
@@ -71,7 +72,8 @@ def test_top_p_draws_from_the_smallest_set_that_reaches_it(top_p, kept):
 @pytest.mark.parametrize("top_p", [0.1, 0.5, 0.95, 1.0])
 def test_the_kept_mass_reaches_top_p_and_no_token_could_be_left_out(temperature, top_p):
     scores = f32(np.random.default_rng(7).normal(0, 3, (32, 50)))
-    order, share = map(np.asarray, nucleus(scores, f32(temperature), f32(top_p)))
+    found = ordered(scores / temperature)
+    order, share = np.asarray(found.order), np.asarray(nucleus(found, f32(top_p)))
     assert all(sorted(row) == list(range(50)) for row in order.tolist())
     mass = share.sum(axis=-1)
     assert (mass >= top_p - 1e-5).all() and (mass <= 1 + 1e-5).all()
@@ -79,6 +81,21 @@ def test_the_kept_mass_reaches_top_p_and_no_token_could_be_left_out(temperature,
     assert (mass - least < top_p + 1e-5).all()
     likelier = np.take_along_axis(np.asarray(scores), order, axis=-1)
     assert (np.diff(likelier, axis=-1) <= 0).all()
+
+
+def test_the_likeliest_tokens_alone_give_what_all_give():
+    """Of 40 rows of 300 tokens some have their nucleus among the first FEW, some not, and rows do not mix."""
+    random = np.random.default_rng(3)
+    scores = f32(random.normal(0, 1, (40, 300)) * np.linspace(0.1, 6, 40)[:, None]).at[:, 7].set(2).at[:, 3].set(2)
+    even, one, most = f32(random.random(40)), f32(1), f32(0.9)
+    share = np.asarray(nucleus(ordered(scores), most))
+    reached = np.cumsum(share, axis=-1) <= (np.asarray(even) * share.sum(axis=-1))[:, None]
+    wanted = np.take_along_axis(np.asarray(ordered(scores).order), reached.sum(axis=-1)[:, None], axis=-1)[:, 0]
+    few = np.asarray((share > 0).sum(axis=-1) <= FEW)
+    assert 5 < few.sum() < 35
+    found = choose(scores, even, one, most)
+    assert found.tolist() == wanted.tolist()
+    assert choose(scores[few], even[few], one, most).tolist() == found[few].tolist()
 
 
 def test_the_coldest_temperature_gives_numbers_with_any_scores():

@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.train import pair_run
 from tests.train.child import die_at
@@ -17,6 +17,7 @@ from vidlmm.train.loop import train
 from vidlmm.train.pair_source import PairSource
 from vidlmm.train.sources import Item
 
+T = TypeVar("T")
 # While the reference is computed: a batch is read for it; its table is written and has no name yet.
 REFERENCE_MOMENTS = ("reference", "table")
 # Afterwards: a batch is read to train on, or of held-out pairs; a checkpoint is begun; it has no name yet.
