@@ -1,4 +1,4 @@
-"""Small real clips, a small tokenizer and a small spec."""
+"""Small real clips, and those of `small`."""
 
 import json
 from collections.abc import Callable
@@ -8,13 +8,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from tokenizers import Tokenizer as HfTokenizer
-from tokenizers import decoders, models, pre_tokenizers
 
-from vidlmm.spec import ConnectorSpec, DecoderSpec, FrameSpec, ModelSpec, PixelSpec, PromptSpec, TowerSpec
+from tests.data.small import small_spec, write_tokenizer
+from vidlmm.spec import ModelSpec
 from vidlmm.text.tokenizer import Tokenizer, load_tokenizer
-
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
 
 def write_clip(path: Path, frames: int = 12, fps: int = 6, seed: int = 0) -> None:
@@ -46,18 +43,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A byte tokenizer with ChatML's special tokens, as files."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocab = {piece: number for number, piece in enumerate(alphabet)}
-    tokenizer = HfTokenizer(models.BPE(vocab=vocab, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(SPECIAL))
-    folder = tmp_path_factory.mktemp("tokenizer")
-    tokenizer.save(str(folder / "tokenizer.json"))
-    names = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "additional_special_tokens": list(SPECIAL[1:])}
-    (folder / "tokenizer_config.json").write_text(json.dumps(names))
-    return folder
+    """`small.write_tokenizer`."""
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(scope="session")
@@ -67,16 +54,8 @@ def tokenizer(tokenizer_dir: Path) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def spec() -> ModelSpec:
-    """4 frames of 16x16 pixels, 4 patches a side, pooled to 2x2 with a newline a grid row: 6 places a frame."""
-    return ModelSpec(
-        name="tiny",
-        tower=TowerSpec(image_size=16, patch_size=4, width=8, layers=1, heads=1, mlp=8),
-        connector=ConnectorSpec(pool_mode="average", pool_stride=2, newline="grid"),
-        decoder=DecoderSpec(vocab=512, width=8, layers=1, heads=1, kv_heads=1, mlp=8, max_length=512),
-        frames=FrameSpec(count=4, time_text="none"),
-        pixels=PixelSpec(size=16),
-        prompt=PromptSpec(template="qwen_1_5"),
-    )
+    """`small.small_spec`."""
+    return small_spec()
 
 
 @pytest.fixture

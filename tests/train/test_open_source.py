@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.data import av_files, epic_files
-from tests.data.conftest import spec, tokenizer_dir  # noqa: F401
+from tests.data.small import small_spec, write_tokenizer
 from tests.data.test_systems import system
 from vidlmm.data.errors import DataError
 from vidlmm.spec import ModelSpec
@@ -26,8 +26,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return av_files.write_av(tmp_path_factory.mktemp("av"))
 
 
+@pytest.fixture(scope="module")
+def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
 @pytest.fixture
-def context(folder: Path, spec: ModelSpec, tokenizer_dir: Path) -> Any:  # noqa: F811
+def spec() -> ModelSpec:
+    return small_spec()
+
+
+@pytest.fixture
+def context(folder: Path, spec: ModelSpec, tokenizer_dir: Path) -> Any:
     def make(process: tuple[int, int] = (0, 1), rows: int = 4, **source: Any) -> SourceContext:
         base = {"kind": "llava", "path": str(folder), "media_root": "", "turns": "conversation", "packed": False,
                 "overlong": "error", **source}  # fmt: skip
