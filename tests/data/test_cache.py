@@ -1,5 +1,6 @@
 """Decoded clips on disk: the same frames again, within the bound, and never a wrong entry."""
 
+import ast
 import os
 import shutil
 from dataclasses import replace
@@ -46,6 +47,21 @@ def test_the_second_epoch_does_not_decode(spec, clip_path, tmp_path, opened):
     np.testing.assert_array_equal(first.frames, second.frames)
     assert first.choice == second.choice
     assert second.frames.dtype == np.uint8
+
+
+def test_an_entry_is_read_without_pythons_parser(spec, clip_path, tmp_path, opened, monkeypatch):
+    """Threads that parse at the same time break in CPython 3.11: "AST constructor recursion depth mismatch"."""
+
+    def parse(*_, **__):
+        raise SystemError("AST constructor recursion depth mismatch")
+
+    loader = Loader(spec, cache=FrameCache(str(tmp_path / "cache")))
+    first = loader.open(MediaRef("video", clip_path))
+    with monkeypatch.context() as patched:
+        patched.setattr(ast, "parse", parse)
+        second = loader.open(MediaRef("video", clip_path))
+    assert opened == [clip_path]
+    np.testing.assert_array_equal(first.frames, second.frames)
 
 
 def test_another_spec_or_file_is_another_entry(spec, clip_path, tmp_path, opened):

@@ -201,4 +201,4 @@ def test_the_cache_changes_nothing(records, spec, tokenizer, tmp_path):
     with Pipeline(records, spec, tokenizer, SHAPES, loader=loader) as cached:
         got = take(cached, 8)
     assert all(equal(a, b) for a, b in zip(wanted, got, strict=True))
-    assert len(list((tmp_path / "cache").glob("*/*.npz"))) == 6
+    assert len(list((tmp_path / "cache").glob("*/*.safetensors"))) == 6

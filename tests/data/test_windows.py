@@ -85,7 +85,7 @@ def test_the_cache_knows_windows(film: Path, spec: ModelSpec, tmp_path: Path) ->
     loader = Loader(spec, cache=FrameCache(str(tmp_path / "cache")))
     rows = [record(film), record(film, start_timestamp=1.0), record(film, start_timestamp=1.0, end_timestamp=2.0)]
     first = [loader.open(row.media[0]) for row in rows]
-    assert len(list((tmp_path / "cache").glob("*/*.npz"))) == 3
+    assert len(list((tmp_path / "cache").glob("*/*.safetensors"))) == 3
     for one, row in zip(first, rows, strict=True):
         again = loader.open(row.media[0])
         np.testing.assert_array_equal(one.frames, again.frames)

@@ -1,8 +1,9 @@
 """Decoded frames kept on disk, so that later epochs do not decode the same clip again.
 
-An entry is the uint8 frames after the fit, as the tower's input needs them, in one .npz file. Its
+An entry is the uint8 frames after the fit, as the tower's input needs them, in one .safetensors file. Its
 name is a digest of the file's path, modification time and size and of the two specs, so a changed
-file or spec is another entry.
+file or spec is another entry. Not in numpy's format, whose header is a Python expression: entries are read
+in threads, and in CPython 3.11 a thread that parses while another does may raise a SystemError.
 """
 
 import hashlib
@@ -10,11 +11,12 @@ import json
 import logging
 import os
 import tempfile
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from vidlmm.data.errors import DataError
 from vidlmm.media.sampling import FrameChoice, Window
@@ -22,7 +24,7 @@ from vidlmm.media.video import Clip
 from vidlmm.spec import FrameSpec, PixelSpec
 
 _LOG = logging.getLogger(__name__)
-_VERSION = 1
+_VERSION = 2
 _SHARDS = 16
 
 
@@ -59,12 +61,12 @@ class FrameCache:
         if entry is None or not entry.exists():
             return None
         try:
-            # Opened here, because numpy leaves a damaged archive open.
-            with entry.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                fields = json.loads(str(stored["choice"]))
+            with safe_open(entry, framework="np") as stored:
+                fields = json.loads(stored.metadata()["choice"])
                 several = {name: tuple(fields[name]) for name in ("indices", "times", "told")}
-                return Clip(frames=stored["frames"], choice=FrameChoice(duration=fields["duration"], **several))
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+                choice = FrameChoice(duration=fields["duration"], **several)
+                return Clip(frames=stored.get_tensor("frames"), choice=choice)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             _LOG.warning("frame cache: %s does not read (%s); it is decoded again", entry, error)
             entry.unlink(missing_ok=True)
             return None
@@ -93,14 +95,16 @@ class FrameCache:
         values = [_VERSION, os.path.abspath(path), stat.st_mtime_ns, stat.st_size, asdict(frames), asdict(pixels)]
         values += [] if window is None else [window]
         name = hashlib.sha256(json.dumps(values).encode()).hexdigest()
-        return Path(self.folder, name[0], f"{name[:40]}.npz")
+        return Path(self.folder, name[0], f"{name[:40]}.safetensors")
 
     def _write(self, entry: Path, clip: Clip) -> None:
         # Under another name first: a killed run must not leave half an entry behind.
         handle, name = tempfile.mkstemp(dir=entry.parent, suffix=".tmp")
         try:
             with os.fdopen(handle, "wb") as file:
-                np.savez(file, frames=clip.frames, choice=np.array(json.dumps(asdict(clip.choice))))
+                file.write(
+                    save({"frames": np.ascontiguousarray(clip.frames)}, {"choice": json.dumps(asdict(clip.choice))})
+                )
             os.replace(name, entry)
         except BaseException:
             Path(name).unlink(missing_ok=True)
