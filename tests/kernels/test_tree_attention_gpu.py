@@ -107,7 +107,7 @@ def test_lists_are_of_blocks_in_which_somebody_sees_somebody(seed, of_keys):
     """Nobody who is seen is left out; where nothing is masked everybody is seen; no block is listed twice."""
     who = trees(seed, 2, 512)
     blocks, ends = map(np.asarray, lists(who, who, 64, 32, of_keys=of_keys))
-    seen = np.asarray(visible(who, who)).reshape(2, 8, 64, 16, 32).transpose(0, 1, 3, 2, 4)
+    seen: Any = np.asarray(visible(who, who)).reshape(2, 8, 64, 16, 32).transpose(0, 1, 3, 2, 4)
     seen = seen.swapaxes(1, 2) if of_keys else seen
     some, every = seen.any(axis=(3, 4)), seen.all(axis=(3, 4))
     assert blocks.shape == some.shape and ends[..., 1].sum() < some.size
@@ -128,14 +128,14 @@ def test_what_programs_ask_for_follows_from_the_lists(spec: RowSpec, kind: Pass)
     tile, launch, programs = s.tile(kind), launch_of(s, kind), spec.heads * spec.groups
     keys = sight(jnp.ones((1, s.keys), jnp.int32), jnp.zeros((1, s.keys), jnp.int32))
     queries = Ids(*(x[:, s.keys - s.queries :] for x in keys))
-    filled = [
+    own, others = (
         Ids(*(jnp.pad(x, ((0, 0), (0, -x.shape[1] % size))) for x in ids))
         for ids, size in ((queries, tile.queries), (keys, tile.keys))
-    ]
+    )
     of_keys = kind == "_dx_keys"
-    blocks, ends = map(np.asarray, lists(*filled, tile.queries, tile.keys, of_keys=of_keys))
+    blocks, ends = map(np.asarray, lists(own, others, tile.queries, tile.keys, of_keys=of_keys))
     size, length, other = (tile.queries, s.queries, s.keys) if of_keys else (tile.keys, s.keys, s.queries)
-    met = [block for own, (_, end) in zip(blocks[0], ends[0], strict=True) for block in own[:end].tolist()]
+    met = [block for line, (_, end) in zip(blocks[0], ends[0], strict=True) for block in line[:end].tolist()]
     places, masked = sum(min(size, length - size * block) for block in met), int(ends[..., 0].sum())
     # How often a block's own places are read: by each head, or once for the group.
     times = spec.heads if of_keys else programs
@@ -163,9 +163,9 @@ def test_a_long_rows_program_holds_no_square():
     ids = jax.ShapeDtypeStruct((1, spec.length), jnp.int32)
 
     def gradients(q, k, v, segment, branch):
-        def loss(*arrays):
+        def loss(q, k, v):
             who = sight(segment, branch)
-            return jnp.sum(tree_attention(*arrays, who, who, backend="gpu").astype(jnp.float32))
+            return jnp.sum(tree_attention(q, k, v, who, who, backend="gpu").astype(jnp.float32))
 
         return jax.grad(loss, (0, 1, 2))(q, k, v)
 
@@ -206,8 +206,8 @@ def test_a_policy_may_keep_what_the_backward_pass_reads():
 def test_limits(untyped, change, message):
     """Raised before anything is traced."""
     q, k = _shapes(RowSpec("limits", 64, 1, 2, change.get("depth", 16)), change.get("dtype", jnp.float32))
-    one = jax.ShapeDtypeStruct((1, 64), jnp.int32)
-    ids: Any = Ids(one, one, one)
+    one: Any = jax.ShapeDtypeStruct((1, 64), jnp.int32)
+    ids = Ids(one, one, one)
     options = {name: change[name] for name in change.keys() & {"block", "interpret"}}
     with pytest.raises(KernelError, match=message):
         _call(ids, ids, **options)(q, k, k)
