@@ -1,10 +1,9 @@
 """Which blocks of queries and keys meet, in the order in which a kernel goes through them.
 
-A TPU's core goes through all meetings of the rows, a GPU's program through those of its own block (`Lists`).
-
-A meeting is one int32: row, block of queries, block of keys, and three flags. The first and the last meeting of a block
-of queries are flagged, and those in which everybody sees everybody, where nothing has to be masked. A block of queries
-that sees nobody has one meeting all the same, or nobody would write its zeros.
+On a TPU a core goes through all meetings of its rows. A meeting is one int32: row, block of queries, block of keys, and
+three flags. The first and the last meeting of a block of queries are flagged, and those in which everybody sees
+everybody, where nothing has to be masked. A block of queries that sees nobody has one meeting all the same, or nobody
+would write its zeros. On a GPU a program goes through the meetings of one block (`Lists`).
 """
 
 from dataclasses import dataclass
