@@ -8,7 +8,8 @@ One run measures the device first (bytes/s of a copy, FLOP/s of a product), then
 forward and backward, and writes results/kernels_gpu_<device>.json after every line. milliseconds: the least of three
 means over calls in a row. bytes/s and FLOP/s are of the function (every input once, every output once; its own
 arithmetic), not of what a program does beside it. error: of the result and of each gradient, the largest difference to
-the specification in float32 as a share of its largest number; the arrays are drawn and rounded to bfloat16.
+the specification in float32 as a share of its largest number; the arrays are drawn and rounded to bfloat16. The scores
+of tree_attention's specification are more than a device holds: there it is plain JAX, chunk by chunk, in float32.
 temporary: what the compiled program needs beside its arguments and results; --compile prints this alone. A line that
 fails has its error in words, and the run goes on.
 """
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
@@ -33,12 +35,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidlmm.kernels import compiling_for, project_pool, slowfast_pool, temporal_pool
-from vidlmm.kernels.cases import gpu
+from vidlmm.kernels.cases import attention_case, gpu
 from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import reference as project_reference
 from vidlmm.kernels.slowfast_pool import reference as slowfast_reference
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import POOLS, TEMPORAL, ClipSpec, PoolSpec, cut_clip, cut_pool
+from vidlmm.kernels.specs import POOLS, ROWS, TEMPORAL, ClipSpec, PoolSpec, RowSpec, cut_clip, cut_pool, cut_row
 from vidlmm.kernels.temporal_pool import reference as temporal_reference
 
 try:
@@ -137,6 +139,21 @@ def temporal_work(spec: ClipSpec) -> Work:
     )
 
 
+def attention_work(spec: RowSpec) -> Work:
+    """A plain causal row: one segment, no branches."""
+
+    def call(q: Any, k: Any, v: Any, **options: Any) -> Any:
+        return attention_case(spec, **options).call(q, k, v)
+
+    def in_torch(q: Any, k: Any, v: Any) -> Any:
+        found = F.scaled_dot_product_attention(q.flatten(1, 2), k, v, is_causal=True, enable_gqa=True)
+        return found.reshape(q.shape)
+
+    q, k = (1, spec.heads, spec.groups, spec.length, spec.depth), (1, spec.heads, spec.length, spec.depth)
+    flops = 2 * spec.depth * spec.length * (spec.length + 1) * spec.heads * spec.groups
+    return Work(call, partial(call, backend="xla"), in_torch, (q, k, k, q), flops, True)
+
+
 def torch_grid(h: Any, mode: str, stride: int) -> Any:
     side = round(h.shape[1] ** 0.5)
     grid = h.reshape(-1, side, side, h.shape[2]).permute(0, 3, 1, 2)
@@ -151,10 +168,12 @@ def torch_grid(h: Any, mode: str, stride: int) -> Any:
 def works(tiny: bool) -> dict[str, dict[str, Work]]:
     pools = {spec.name: cut_pool(spec) if tiny else spec for spec in POOLS}
     clips = {spec.name: cut_clip(spec) if tiny else spec for spec in TEMPORAL[:3]}
+    rows = {spec.name: cut_row(spec) if tiny else spec for spec in ROWS}
     return {
         "project_pool": {name: project_work(spec) for name, spec in pools.items()},
         "slowfast_pool": {name: slowfast_work(spec) for name, spec in pools.items()},
         "temporal_pool": {name: temporal_work(spec) for name, spec in clips.items()},
+        "tree_attention": {name: attention_work(spec) for name, spec in rows.items()},
     }
 
 

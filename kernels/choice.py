@@ -36,7 +36,7 @@ BACKENDS: dict[Kernel, tuple[Named, ...]] = {
     "temporal_pool": ("xla", "tpu", "gpu"),
     "stc_downsample": ("xla", "tpu"),
     "depthwise_norm": ("xla", "tpu"),
-    "tree_attention": ("xla", "tpu"),
+    "tree_attention": ("xla", "tpu", "gpu"),
 }
 # Targets on which a kernel moves fewer bytes than XLA's program of the same function (docs/kernels.md has the table).
 PAYS: dict[Kernel, frozenset[Target]] = {

@@ -181,6 +181,11 @@ def cut_clip(spec: ClipSpec) -> ClipSpec:
     return replace(spec, clips=2, frames=min(spec.frames, 4), width=128)
 
 
+def cut_row(spec: RowSpec) -> RowSpec:
+    """At test size: heads of the same size, as many on a key head; rows of an odd length."""
+    return replace(spec, length=203, heads=min(spec.heads, 2))
+
+
 def cut_stc(spec: StcSpec) -> StcSpec:
     """At test size: the grid's remainder by two and the padding stay; longer clips become an odd count of frames."""
     frames, width = 4 + (spec.frames > 8), 256 if spec.width == 4096 else 384

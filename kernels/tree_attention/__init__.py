@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array, Float
 
 from vidlmm.kernels.choice import Backend, KernelError, backend_for
-from vidlmm.kernels.tree_attention import tpu, xla
+from vidlmm.kernels.tree_attention import gpu, tpu, xla
 from vidlmm.kernels.tree_attention.rule import Ids
 
 __all__ = ["Ids", "tree_attention"]
@@ -35,8 +35,9 @@ def tree_attention(
         queries, keys: ids of the Q and the S places.
         backend: see `vidlmm.kernels.choice`; the compiled program names it (`tree_attention_tpu`). "auto" takes plain
             JAX for shapes beyond the TPU kernel's limits.
-        block: places of queries and of keys in a step, where the rule's choice is not wanted.
-        interpret: runs the TPU kernel step by step on any device, for tests.
+        block: places of queries and of keys in a step, where the rule's choice is not wanted: multiples of 128 on a
+            TPU, powers of two on a GPU.
+        interpret: runs the kernel for TPU or GPU step by step on any device, for tests.
 
     Raises:
         KernelError: shapes that do not belong together, or beyond what the named backend takes.
@@ -54,4 +55,6 @@ def tree_attention(
     with jax.named_scope(f"tree_attention_{chosen}"):
         if chosen == "xla":
             return xla.tree_attention(q, k, v, queries, keys)
+        if chosen == "gpu":
+            return gpu.tree_attention(q, k, v, queries, keys, block, interpret)
         return tpu.tree_attention(q, k, v, queries, keys, setup)

@@ -1,4 +1,4 @@
-"""Grids and blocks of the attention's two kernels: forward, and all gradients.
+"""Grids and blocks of the attention's two kernels for TPU: forward, and all gradients.
 
 Both grids are key heads by meetings of blocks (`meetings`), whose number is known when the program runs. A step holds G
 query heads of a block of places, so that keys and values are read once for all heads of a group. The gradients of a

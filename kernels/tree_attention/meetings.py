@@ -1,16 +1,17 @@
 """Which blocks of queries and keys meet, in the order in which a kernel goes through them.
 
-A meeting is one int32: row, block of queries, block of keys, and three flags. The first and the last meeting of a block
-of queries are flagged, and those in which everybody sees everybody, where nothing has to be masked. A block of queries
-that sees nobody has one meeting all the same, or nobody would write its zeros.
+On a TPU a core goes through all meetings of its rows. A meeting is one int32: row, block of queries, block of keys, and
+three flags. The first and the last meeting of a block of queries are flagged, and those in which everybody sees
+everybody, where nothing has to be masked. A block of queries that sees nobody has one meeting all the same, or nobody
+would write its zeros. On a GPU a program goes through the meetings of one block (`Lists`).
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from vidlmm.kernels.tree_attention.rule import Ids, all_meet, may_meet, spans
 
@@ -68,6 +69,37 @@ def meetings(queries: Ids, keys: Ids, block_q: int, block_k: int) -> tuple[Int[A
     # They are in order already: sorting moves those that meet to the front.
     found, count = jnp.sort(jnp.where(meet, packed, _FAR).ravel()), jnp.sum(meet, dtype=jnp.int32)
     return jnp.minimum(found, jnp.max(jnp.where(meet, packed, -1))), count
+
+
+class Lists(NamedTuple):
+    """For each block of a row the blocks that it meets.
+
+    blocks: their numbers, first those in which not everybody sees everybody; what stands behind the last one is
+        nothing. ends: where in the line those end that have to be masked, and where all end.
+    """
+
+    blocks: Int[Array, "B n m"]
+    ends: Int[Array, "B n 2"]
+
+
+def lists(queries: Ids, keys: Ids, block_q: int, block_k: int, *, of_keys: bool) -> Lists:
+    """The blocks of keys that each block of queries meets, or of queries that each block of keys meets.
+
+    Args:
+        queries, keys: of whole blocks.
+    """
+    (q, *_), (k, *_) = (_in_blocks(*one) for one in ((queries, block_q), (keys, block_k)))
+    q, k = q.at((slice(None), slice(None), None)), k.at((slice(None), None))
+    meet, whole = may_meet(q, k), all_meet(q, k)
+    return _listed(meet.swapaxes(1, 2), whole.swapaxes(1, 2)) if of_keys else _listed(meet, whole)
+
+
+def _listed(meet: Bool[Array, "B n m"], whole: Bool[Array, "B n m"]) -> Lists:
+    """A block that nobody sees, or that sees nobody, meets none."""
+    count = meet.shape[2]
+    order = jnp.arange(count, dtype=jnp.int32) + count * (whole + 2 * ~meet).astype(jnp.int32)
+    ends = jnp.stack([jnp.sum(meet & ~whole, axis=2), jnp.sum(meet, axis=2)], axis=2)
+    return Lists(jnp.sort(order, axis=2) % count, ends.astype(jnp.int32))
 
 
 def _in_blocks(ids: Ids, block: int) -> tuple[Any, int, int]:

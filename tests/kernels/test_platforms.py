@@ -42,6 +42,7 @@ ON_GPU = {
     **{f"project_pool-{spec.name}": project_case(spec, backend="gpu") for spec in POOLS},
     **{f"slowfast_pool-{spec.name}": slowfast_case(spec, backend="gpu") for spec in POOLS},
     **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="gpu") for spec in TEMPORAL},
+    **{f"tree_attention-{spec.name}": attention_case(spec, backend="gpu") for spec in ROWS},
 }
 
 
