@@ -1,5 +1,9 @@
 """The decoder's promises: order, packing, trees, cache, depth, precision, gradients."""
 
+import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -137,6 +141,16 @@ def test_rows_read_in_two_parts_equal_the_full_rows_and_go_on():
         at = longer.length
         hidden, longer = step(params, jnp.take_along_axis(embeds, at[:, None, None], axis=1), at, longer)
         np.testing.assert_allclose(hidden[:, 0], full[np.arange(3), np.asarray(at)], atol=CLOSE)
+
+
+def test_rows_read_in_two_parts_on_eight_devices_are_those_of_one():
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "PYTHONPATH": ".", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    command = [sys.executable, "-m", "tests.models.parts_on_mesh"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert len(found) == 3 and max(found.values()) <= CLOSE, found
 
 
 def test_inactive_and_full_slots_stay_as_they_are():
