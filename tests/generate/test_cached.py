@@ -1,4 +1,5 @@
-"""Decoding through the cache, as the generator's programs do it: at every step what the whole sequence at once says."""
+"""Reading in parts and decoding through the cache, as the generator's programs do it: at every step what the whole
+sequence at once says."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,8 @@ from tests.generate import systems
 from vidlmm.generate import Prompt, programs
 from vidlmm.generate.apart import layers_apart
 from vidlmm.generate.items import prompt_of
-from vidlmm.generate.programs import Draw, Slots
+from vidlmm.generate.programs import Draw, Reading, Slots
+from vidlmm.generate.reading import Reader
 from vidlmm.generate.sampling import stream_key
 from vidlmm.generate.visual import VisualMemory
 from vidlmm.layout.shows import padded_blends
@@ -38,14 +40,20 @@ class Decoding:
         shapes = {"slots": self._slots, "capacity": self._length + ROOM, "room": ROOM, "choices": 0}
         return programs.empty(self._graph, self._params, **shapes)
 
-    def enter(self, state: Slots, slot: int, prompt: Prompt) -> Slots:
+    def in_parts(self, prompts: list[Prompt]) -> list[Reading]:
+        reader = Reader(prompts, self._graph, self._params, self._visual, (self._length,), self.vocab)
+        return [reader.read(number) for number in range(len(prompts))]
+
+    def at_once(self, prompt: Prompt) -> Reading:
         table, row = np.zeros((2, self._length), np.int32)
         table[: len(prompt.row)], row[: len(prompt.row)] = prompt.row.table, prompt.row.row
         taps, shares = padded_blends(prompt.row.shows.blends)
         pieces = self._visual.encode(prompt)
         embeds = programs.embed(self._graph, self._params, table, row, pieces, taps, shares)
+        return programs.read(self._graph, self._params, embeds, np.int32(len(prompt.row)), vocab=self.vocab)
+
+    def enter(self, state: Slots, slot: int, prompt: Prompt, reading: Reading) -> Slots:
         free = np.zeros((0, ROOM), np.int32)
-        reading = programs.read(self._graph, self._params, embeds, np.int32(len(prompt.row)), vocab=self.vocab)
         return programs.fork(
             state, np.int32(slot), reading, np.int32(STEPS + 1), stream_key(prompt.id, 0), free, GREEDY
         )
@@ -64,8 +72,9 @@ def test_every_step_is_that_of_the_whole_sequence(name: str):
     prompts = [prompt_of(*row, model.spec, str(number)) for number, row in enumerate(rows)]
     decoding = Decoding(model.module, len(prompts), max(len(prompt.row) for prompt in prompts) + STEPS)
     state = decoding.empty()
-    for slot, prompt in enumerate(prompts):
-        state = decoding.enter(state, slot, prompt)
+    for slot, (prompt, reading) in enumerate(zip(prompts, decoding.in_parts(prompts), strict=True)):
+        np.testing.assert_allclose(reading.logits, decoding.at_once(prompt).logits, rtol=0, atol=ROUNDING)
+        state = decoding.enter(state, slot, prompt, reading)
     for count in range(1, STEPS + 1):
         assert np.asarray(state.count).tolist() == [count] * len(prompts)
         state = decoding.advance(state)
@@ -79,7 +88,8 @@ def test_every_step_is_that_of_the_whole_sequence(name: str):
     # The memory after the steps is the one that the whole sequence leaves: every layer saw the same.
     whole = decoding.empty()
     for slot, (ids, media) in enumerate(longer):
-        whole = decoding.enter(whole, slot, prompt_of(ids[:-1], media, model.spec, str(slot)))
+        prompt = prompt_of(ids[:-1], media, model.spec, str(slot))
+        whole = decoding.enter(whole, slot, prompt, decoding.at_once(prompt))
     np.testing.assert_array_equal(state.cache.length, whole.cache.length)
     np.testing.assert_array_equal(state.cache.position, whole.cache.position)
     seen = np.asarray(whole.cache.segment)[None, :, None, :, None] > 0

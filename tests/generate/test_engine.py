@@ -10,6 +10,7 @@ import pytest
 
 from tests.generate import tiny
 from vidlmm.generate import Generator, PromptError, Sampling, programs
+from vidlmm.generate.reading import media_end
 from vidlmm.layout import video_plan
 from vidlmm.layout.row import IMAGE, merge
 from vidlmm.parallel import use_compilation_cache
@@ -49,7 +50,7 @@ def stopping_at(*ids: int) -> Generator:
 
 
 def programs_compiled() -> dict[str, int]:
-    names = ("empty", "encode", "embed", "read", "fork", "advance")
+    names = ("empty", "encode", "embed", "read", "extend", "fork", "advance")
     return {name: getattr(programs, name)._cache_size() for name in names}
 
 
@@ -83,9 +84,9 @@ def test_scores_have_the_same_bits_in_every_slot_and_company(prompts):
     def state_with(placed: dict[int, int]):
         state = programs.empty(made._graph, made._params, slots=4, capacity=192, room=64, choices=0)
         draw = programs.Draw(*(jnp.asarray(x) for x in (np.uint32(0), np.float32(0), np.float32(1), made._stops)))
+        reader = made._reader(prompts)
         for slot, number in placed.items():
-            reading = made._read(prompts[number], str(number), 128)
-            state = made._fork(state, slot, reading, prompts[number], 12, draw)
+            state = made._fork(state, slot, reader.read(number), prompts[number], 12, draw)
         going = np.array([slot in placed for slot in range(4)])
         return programs.advance(
             made._graph, made._params, state, going, np.int32(8), draw, vocab=tiny.tokenizer().vocab_size
@@ -111,30 +112,19 @@ def test_samples_of_one_prompt_differ_and_repeat():
     assert other[0].ids != first[0].ids
 
 
-def readings(monkeypatch) -> list[int]:
-    """Lengths of the prompts that are read from here on."""
-    seen: list[int] = []
-    plain = programs.read
-
-    def read(graph, params, embeds, length, **more):
-        seen.append(int(length))
-        return plain(graph, params, embeds, length, **more)
-
-    monkeypatch.setattr(programs, "read", read)
-    return seen
-
-
 def test_samples_of_one_prompt_are_read_once_and_are_those_of_prompts_read_apart(monkeypatch):
     apart = [tiny.prompt(seed, sample=sample) for seed in (1, 3) for sample in range(6)]
     alone = [tiny.generator().generate([prompt], DRAWN)[0] for prompt in apart]
-    seen = readings(monkeypatch)
+    seen = tiny.readings(monkeypatch)
     forked = [replace(tiny.prompt(seed), sample=sample) for seed in (1, 3) for sample in range(6)]
     forked = [replace(one, row=forked[n // 6 * 6].row) for n, one in enumerate(forked)]
     mixed = [n for pair in zip(range(6), range(6, 12), strict=True) for n in pair]
     finished = {}
     found = tiny.generator().generate([forked[n] for n in mixed], DRAWN, on_answer=finished.__setitem__)
     assert found == [alone[n] for n in mixed] and finished == dict(enumerate(found))
-    assert seen == [len(forked[0].row), len(forked[6].row)]
+    ends = [media_end(forked[n].row) for n in (0, 6)]
+    assert seen["read"] == ends
+    assert seen["extend"] == [len(forked[n].row) - end for n, end in zip((0, 6), ends, strict=True)]
 
 
 def test_what_an_earlier_answer_left_in_a_slot_is_not_seen():
@@ -306,7 +296,7 @@ def test_another_process_finds_the_programs_on_disk(tmp_path, compile_cache, mon
         jax.clear_caches()
         first = tiny.generator().generate([tiny.prompt(0)], GREEDY)
         kept = {file.name for file in folder.iterdir() if file.name.endswith("-cache")}
-        assert sum(any(f"jit_{one}-" in name for one in ("advance", "read", "fork")) for name in kept) == 3
+        assert sum(any(f"jit_{one}-" in name for one in ("advance", "read", "extend", "fork")) for name in kept) == 4
         jax.clear_caches()
         assert tiny.generator().generate([tiny.prompt(0)], GREEDY) == first
         assert {file.name for file in folder.iterdir() if file.name.endswith("-cache")} == kept

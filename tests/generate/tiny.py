@@ -6,9 +6,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
-from vidlmm.generate import Generator, Prompt, make_prompt
+from vidlmm.generate import Generator, Prompt, make_prompt, programs
 from vidlmm.generate.prompts import Shown
 from vidlmm.layout import Batch
 from vidlmm.models import VideoLM
@@ -75,3 +76,21 @@ def forced_choices(asked: Prompt, ids: tuple[int, ...]) -> list[int]:
 
     found = np.asarray(scores(params, asked.frames))[:, : tokenizer().vocab_size]
     return found.argmax(axis=-1).tolist()
+
+
+def readings(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
+    """Places that each program reads from here on, call by call."""
+    seen: dict[str, list[int]] = {"read": [], "extend": []}
+
+    def counted(name: str) -> None:
+        plain = getattr(programs, name)
+
+        def call(*args, **more):
+            seen[name].append(int(args[-1]))
+            return plain(*args, **more)
+
+        monkeypatch.setattr(programs, name, call)
+
+    for name in seen:
+        counted(name)
+    return seen

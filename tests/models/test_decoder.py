@@ -1,5 +1,9 @@
 """The decoder's promises: order, packing, trees, cache, depth, precision, gradients."""
 
+import json
+import os
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -113,6 +117,42 @@ def test_decoding_with_a_cache_equals_the_full_row_at_every_step(tied: bool):
     assert cache.length.tolist() == [12, 10, 8]
 
 
+def test_rows_read_in_two_parts_equal_the_full_rows_and_go_on():
+    decoder, tokens = tiny_model().decoder, ids(3)
+    full = run(decoder, tokens, *places(3))
+    graph, params = nnx.split(decoder)
+    embeds = decoder.embed[...][tokens]
+    begun, more = jnp.asarray([5, 3, 1], jnp.int32), jnp.asarray([2, 4, 1], jnp.int32)
+    position, segment, _ = places(3, 5)
+    segment = (position < begun[:, None]).astype(jnp.int32)
+    _, cache = decoder.prefill(embeds[:, :5], position, segment, decoder.init_cache(3, 5))
+    # Padding carries other tokens here, in both parts.
+    rest = jnp.arange(4, dtype=jnp.int32)[None] + begun[:, None]
+    inside = (rest < (begun + more)[:, None]).astype(jnp.int32)
+    after = jnp.where(inside[..., None] == 1, jnp.take_along_axis(embeds, rest[..., None], axis=1), 9.0)
+    hidden, longer = jax.jit(lambda p, *a: nnx.merge(graph, p).extend(*a))(params, after, rest, inside, cache)
+    assert longer.capacity == 9 and longer.length.tolist() == [7, 7, 2]
+    for slot, (start, count) in enumerate(zip(begun.tolist(), more.tolist(), strict=True)):
+        np.testing.assert_allclose(hidden[slot, :count], full[slot, start : start + count], atol=CLOSE)
+        np.testing.assert_array_equal(longer.k[:, slot, :, :start], cache.k[:, slot, :, :start])
+    np.testing.assert_array_equal(longer.segment, np.arange(9) < np.array([[7], [7], [2]]))
+    step = jax.jit(lambda p, *a: nnx.merge(graph, p).step(*a))
+    for _ in range(2):
+        at = longer.length
+        hidden, longer = step(params, jnp.take_along_axis(embeds, at[:, None, None], axis=1), at, longer)
+        np.testing.assert_allclose(hidden[:, 0], full[np.arange(3), np.asarray(at)], atol=CLOSE)
+
+
+def test_rows_read_in_two_parts_on_eight_devices_are_those_of_one():
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "PYTHONPATH": ".", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    command = [sys.executable, "-m", "tests.models.parts_on_mesh"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert len(found) == 3 and max(found.values()) <= CLOSE, found
+
+
 def test_inactive_and_full_slots_stay_as_they_are():
     decoder, tokens = tiny_model().decoder, ids(2)
     embeds = decoder.embed[...][tokens]
@@ -134,6 +174,8 @@ def test_rows_that_do_not_fit_the_cache_are_refused():
         decoder.prefill(jnp.zeros((2, 5, SPEC.decoder.width)), position, segment, decoder.init_cache(2, 4))
     with pytest.raises(ValueError, match="2 rows for a cache of 3 slots"):
         decoder.prefill(jnp.zeros((2, 5, SPEC.decoder.width)), position, segment, decoder.init_cache(3, 8))
+    with pytest.raises(ValueError, match="2 rows for a cache of 3 slots"):
+        decoder.extend(jnp.zeros((2, 5, SPEC.decoder.width)), position, segment, decoder.init_cache(3, 8))
 
 
 def test_head_counts_that_do_not_divide_are_refused():

@@ -13,7 +13,7 @@ from vidlmm.models.flops import Counts, Part, is_matrix, model_flops, rows_throu
 from vidlmm.parallel import make_mesh
 from vidlmm.plan.arithmetic import counts_of
 from vidlmm.plan.jaxpr import products
-from vidlmm.plan.loops import loops_of
+from vidlmm.plan.loops import loops_of, prompt_loops
 from vidlmm.plan.workload import Workload, batch_arrays
 from vidlmm.spec import SYSTEMS, ConnectorSpec, DecoderSpec, FrameSpec, ModelSpec, PixelSpec, TowerSpec
 from vidlmm.train.program import stage_program
@@ -152,3 +152,9 @@ def test_of_branches_the_one_that_multiplies_most_counts() -> None:
 
     program = jax.make_jaxpr(either)(jnp.ones((3, 4)), jnp.ones((4, 5)))
     assert products(program, turns=1) == 2 * 3 * 4 * 5
+
+
+def test_a_prompt_in_two_parts_meets_the_pairs_of_one() -> None:
+    """On a CPU, whose chunks are of one size."""
+    first, rest = prompt_loops(1024, "cpu").pairs, prompt_loops(1024, "cpu", before=1024).pairs
+    assert 0 < first < rest and first + rest == prompt_loops(2048, "cpu").pairs

@@ -87,3 +87,6 @@ def test_a_tiny_step_for_four_chips(tmp_path: Path) -> None:
     # Four devices do all of it and what remat and whole chunks add, and nothing twice that is split over them.
     assert arithmetic < 4 * plan["flow"]["flops"] < 3 * arithmetic
     assert "a plan" in done.stdout and "not a measurement" in done.stdout
+    answering = {"encode 8 frames", "read what is shown", "read the text behind it", "write a token in each slot"}
+    assert set(plan["generation"]) == {"setting", *answering}
+    assert all(plan["generation"][one]["fits"] for one in answering)

@@ -4,13 +4,14 @@ prompts ─ by length ─▶ queue ─▶ slot 0 │ a a a .            a prompt
                                 slot 1 │ b b b b b b b .
                                 slot 2 │ c . d d d d .
 
-Several answers to one prompt (`Prompt.sample`) stand in slots of their own, but the prompt is read once.
+What several prompts begin with is read once where it ends in the same media, and so is a prompt to which several
+answers are asked (`Prompt.sample`).
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +24,11 @@ from vidlmm.generate.apart import layers_apart
 from vidlmm.generate.check import check_choices, check_prompt
 from vidlmm.generate.errors import GenerationError, not_finite
 from vidlmm.generate.programs import Draw, Reading, Slots
+from vidlmm.generate.reading import Reader
 from vidlmm.generate.sampling import Sampling, stream_key
 from vidlmm.generate.streaming import TextStream, stop_place
-from vidlmm.generate.visual import VisualMemory, digest
+from vidlmm.generate.visual import VisualMemory
 from vidlmm.layout.buckets import choose, ladder
-from vidlmm.layout.shows import padded_blends
 from vidlmm.models.video_lm import VideoLM
 from vidlmm.text import Tokenizer, clean_answer, get_template, stop_ids
 
@@ -52,8 +53,8 @@ class Generator:
         model: the model, with its weights.
         tokenizer: the one that the model was trained with.
         slots: answers that are written at the same time.
-        lengths: prompt lengths in places that are compiled; a prompt takes the smallest that holds it. None
-            doubles from 128 to the decoder's longest sequence.
+        lengths: prompt lengths in places that are compiled; a prompt, and what is read of it at once, takes the
+            smallest that holds it. None doubles from 128 to the decoder's longest sequence.
         frames: sizes of the pieces in which the tower sees a clip's frames.
         kept_bytes: how much the visual tokens of earlier clips may take.
 
@@ -98,7 +99,7 @@ class Generator:
         progress: Progress | None = None,
         on_answer: OnAnswer | None = None,
     ) -> list[Answer]:
-        """The answers, in the order of the prompts. Prompts that share their row and their media are read once.
+        """The answers, in the order of the prompts. What prompts share is read once (`vidlmm.generate.reading`).
 
         Args:
             sampling: how tokens are chosen; None takes the likeliest, at most 64.
@@ -115,10 +116,10 @@ class Generator:
             check_prompt(prompt, self.spec, self.lengths[-1])
             check_choices(prompt, self._stops.tolist(), self._budget(prompt, sampling))
         answers: dict[int, Answer] = {}
-        names = _names(prompts)
+        reader = self._reader(prompts)
         try:
-            for size, group in self._groups(prompts, names):
-                for number, answer in self._answers(prompts, names, group, size, sampling, on_token):
+            for size, group in self._groups(prompts, reader):
+                for number, answer in self._answers(prompts, reader, group, size, sampling, on_token):
                     answers[number] = answer
                     if on_answer is not None:
                         on_answer(number, answer)
@@ -129,22 +130,25 @@ class Generator:
             raise
         return [answers[number] for number in range(len(prompts))]
 
-    def _groups(self, prompts: Sequence[Prompt], names: Sequence[str]) -> list[tuple[tuple[int, int], list[int]]]:
+    def _reader(self, prompts: Sequence[Prompt]) -> Reader:
+        return Reader(prompts, self._graph, self._params, self.visual, self.lengths, self._vocab)
+
+    def _groups(self, prompts: Sequence[Prompt], reader: Reader) -> list[tuple[tuple[int, int], list[int]]]:
         """Numbers of the prompts by buckets of their length and of their choices.
 
-        Those of one clip stand together, and among them those of one row.
+        Those of one clip stand together, among them those that begin alike, and among these those of one row.
         """
         groups: dict[tuple[int, int], list[int]] = {}
         first: dict[str, int] = {}
-        lead: dict[tuple[str, int], int] = {}
-        for number, (prompt, name) in enumerate(zip(prompts, names, strict=True)):
+        for number, (prompt, parts) in enumerate(zip(prompts, reader.parts, strict=True)):
             choices = max(FEWEST, 1 << (len(prompt.choices) - 1).bit_length()) if prompt.choices else 0
             groups.setdefault((choose(len(prompt.row), self.lengths), choices), []).append(number)
-            first.setdefault(name, number)
-            lead.setdefault((name, id(prompt.row)), number)
+            for name in (parts.media, parts.prefix, parts.whole):
+                first.setdefault(name, number)
 
-        def place(i: int) -> tuple[int, int, int]:
-            return first[names[i]], lead[names[i], id(prompts[i].row)], i
+        def place(i: int) -> tuple[int, int, int, int]:
+            parts = reader.parts[i]
+            return first[parts.media], first[parts.prefix], first[parts.whole], i
 
         return [(size, sorted(groups[size], key=place)) for size in sorted(groups)]
 
@@ -155,7 +159,7 @@ class Generator:
     def _answers(
         self,
         prompts: Sequence[Prompt],
-        names: Sequence[str],
+        reader: Reader,
         group: Sequence[int],
         size: tuple[int, int],
         sampling: Sampling,
@@ -174,18 +178,13 @@ class Generator:
         shapes = {"slots": self.slots, "capacity": min(length + room, longest), "room": room, "choices": choices}
         state = programs.empty(self._graph, self._params, **shapes)
         waiting, writing = deque(group), cast("list[_Writing | None]", [None] * self.slots)
-        held: tuple[str, int] | None = None  # whose prompt was read last
-        reading: Reading | None = None
         while waiting or any(writing):
             for slot in range(self.slots):
                 if writing[slot] is None and waiting:
                     number = waiting.popleft()
                     prompt = prompts[number]
                     budget = self._budget(prompt, sampling)
-                    if reading is None or held != (names[number], id(prompt.row)):
-                        held = (names[number], id(prompt.row))
-                        reading = self._read(prompt, names[number], length)
-                    state = self._fork(state, slot, reading, prompt, budget, draw)
+                    state = self._fork(state, slot, reader.read(number), prompt, budget, draw)
                     writing[slot] = _Writing(number, prompt, TextStream(self.tokenizer, self.template))
             going = np.array([one is not None for one in writing])
             steps = np.int32(STEPS if on_token is None else 1)
@@ -207,15 +206,6 @@ class Generator:
             # What the other slots have written is handed out first.
             if broken is not None:
                 raise broken
-
-    def _read(self, prompt: Prompt, name: str, length: int) -> Reading:
-        """A prompt and its media, read in a bucket of `length` places."""
-        table, row = np.zeros((2, length), np.int32)
-        table[: len(prompt.row)], row[: len(prompt.row)] = prompt.row.table, prompt.row.row
-        taps, shares = padded_blends(prompt.row.shows.blends)
-        tables = self.visual.tables(name, prompt)
-        embeds = programs.embed(self._graph, self._params, table, row, tables, taps, shares)
-        return programs.read(self._graph, self._params, embeds, np.int32(len(prompt.row)), vocab=self._vocab)
 
     def _fork(self, state: Slots, slot: int, reading: Reading, prompt: Prompt, budget: int, draw: Draw) -> Slots:
         """The slots with one more answer in them."""
@@ -252,17 +242,3 @@ class _Writing:
     prompt: Prompt
     stream: TextStream
     seen: int = 0
-
-
-def _names(prompts: Sequence[Prompt]) -> list[str]:
-    """The digest of each prompt's media; an array that several prompts share is read once."""
-    known: dict[tuple[Any, ...], str] = {}
-    names = []
-    for prompt in prompts:
-        shows = prompt.row.shows
-        arrays = (prompt.frames, prompt.pictures, *prompt.sounds)
-        key = (shows.frames, shows.clips, *map(id, arrays))
-        if key not in known:
-            known[key] = digest(prompt)
-        names.append(known[key])
-    return names

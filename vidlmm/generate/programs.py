@@ -2,12 +2,14 @@
 
     encode    frames of a clip              -> visual tables      a size of the frame pieces
     embed     places and visual tables      -> embedded prompt    cheap to compile
-    read      an embedded prompt            -> keys and values    a prompt length
-    fork      what was read                 -> a slot             a prompt length and a capacity
+    read      an embedded prompt or prefix  -> keys and values    a length
+    extend    text behind what was read     -> keys and values    a length and one of the text
+    fork      what was read                 -> a slot             these and a capacity
     advance   all slots, some tokens ahead  -> all slots          a capacity
 
 A prompt is read alone and the slots move together in a program of one shape, so an answer has the same bits
-whichever prompts stand in the other slots. Several answers to one prompt are forks of one reading.
+whichever prompts stand in the other slots. Several prompts may extend one reading (`vidlmm.generate.reading`), and
+several answers to one prompt are forks of one.
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int32, UInt8, UInt32
 
 from vidlmm.generate.sampling import choose, uniforms
 from vidlmm.models.cache import Cache
-from vidlmm.models.merge import gather_rows
+from vidlmm.models.merge import gather_rows, text_rows
+from vidlmm.models.video_lm import VideoLM
 
 
 class Draw(NamedTuple):
@@ -93,7 +96,7 @@ def embed(
     taps: Int32[Array, "M 4"],
     shares: Float32[Array, "M 4"],
 ) -> Float[Array, "1 L D"]:
-    """A prompt's places as vectors; `pieces` are the tables of its media, piece by piece."""
+    """Places of a prompt as vectors; `pieces` are the tables of its media, piece by piece."""
     model = nnx.merge(graph, params)
     visual = tuple(jnp.concatenate(level) for level in zip(*pieces, strict=True))
     if model.spec.connector.blends:
@@ -102,9 +105,9 @@ def embed(
 
 
 class Reading(NamedTuple):
-    """A prompt that was read: what any number of answers to it begin from.
+    """A prompt or a prefix that was read: what any number of answers, or of rests, go on from.
 
-    cache: one slot of L places. logits: scores of the first token.
+    cache: one slot. logits: scores of the next token.
     """
 
     cache: Cache
@@ -113,14 +116,39 @@ class Reading(NamedTuple):
 
 @partial(jax.jit, static_argnames=("graph", "vocab"))
 def read(graph: Any, params: Any, embeds: Float[Array, "1 L D"], length: Int32[Array, ""], *, vocab: int) -> Reading:
-    """Reads a prompt of `length` places."""
+    """Reads a prompt, or a prefix, of `length` places."""
     model = nnx.merge(graph, params)
-    place = jnp.arange(embeds.shape[1], dtype=jnp.int32)[None]
-    inside = place < length
+    place, inside = _row(embeds.shape[1], length)
     alone = model.decoder.init_cache(1, embeds.shape[1])
     hidden, alone = model.decoder.prefill(embeds, jnp.where(inside, place, 0), inside.astype(jnp.int32), alone)
+    return Reading(alone, _last_scores(model, hidden, length, vocab))
+
+
+@partial(jax.jit, static_argnames=("graph", "vocab"))
+def extend(
+    graph: Any, params: Any, reading: Reading, ids: Int32[Array, " T"], length: Int32[Array, ""], *, vocab: int
+) -> Reading:
+    """Reads `length` tokens of text behind what was read; `reading` stays as it is, for others."""
+    model = nnx.merge(graph, params)
+    place, inside = _row(ids.shape[0], length)
+    embeds = text_rows(ids[None], model.decoder.embed[...], jnp.dtype(model.dtype))
+    embeds = jnp.where(inside[..., None], embeds, 0)  # what is hidden is multiplied by 0, and has to be finite
+    position = jnp.where(inside, reading.cache.length[:, None] + place, 0)
+    hidden, cache = model.decoder.extend(embeds, position, inside.astype(jnp.int32), reading.cache)
+    return Reading(cache, _last_scores(model, hidden, length, vocab))
+
+
+def _row(size: int, length: Int32[Array, ""]) -> tuple[Int32[Array, "1 L"], Bool[Array, "1 L"]]:
+    """The places of one row, and which of them hold something."""
+    place = jnp.arange(size, dtype=jnp.int32)[None]
+    return place, place < length
+
+
+def _last_scores(
+    model: VideoLM, hidden: Float[Array, "1 L D"], length: Int32[Array, ""], vocab: int
+) -> Float32[Array, "1 V"]:
     last = jax.lax.dynamic_index_in_dim(hidden[0], length - 1, keepdims=True)
-    return Reading(alone, model.logits(last)[:, :vocab])
+    return model.logits(last)[:, :vocab]
 
 
 @partial(jax.jit, donate_argnames=("slots",))
@@ -135,19 +163,24 @@ def fork(
 ) -> Slots:
     """Begins an answer in a slot: copies what was read into it and chooses the first token.
 
-    What an earlier answer left behind the prompt's places is never seen: its segment is 0.
+    What an earlier answer left behind the prompt's places is never seen: its segment is 0. A reading may have more
+    places than a slot; what the slot does not hold is padding.
     """
     blank, start = jnp.zeros((1, slots.written.shape[1]), jnp.int32), jnp.zeros(1, jnp.int32)
     may = allowed(blank, start, choices[None], reading.logits.shape[1])
     token, bad = _pick(reading.logits, key[None], start, may, draw)
     old, alone = slots.cache, reading.cache
-    room = ((0, old.capacity - alone.capacity),)
+    kept = min(old.capacity, alone.capacity)
+
+    def filled(ids: Int32[Array, "1 C"]) -> Int32[Array, " S"]:
+        return jnp.pad(ids[0, :kept], (0, old.capacity - kept))
+
     return Slots(
         cache=Cache(
-            k=jax.lax.dynamic_update_slice(old.k, alone.k, (0, slot, 0, 0, 0)),
-            v=jax.lax.dynamic_update_slice(old.v, alone.v, (0, slot, 0, 0, 0)),
-            position=old.position.at[slot].set(jnp.pad(alone.position[0], room)),
-            segment=old.segment.at[slot].set(jnp.pad(alone.segment[0], room)),
+            k=jax.lax.dynamic_update_slice(old.k, alone.k[..., :kept, :], (0, slot, 0, 0, 0)),
+            v=jax.lax.dynamic_update_slice(old.v, alone.v[..., :kept, :], (0, slot, 0, 0, 0)),
+            position=old.position.at[slot].set(filled(alone.position)),
+            segment=old.segment.at[slot].set(filled(alone.segment)),
             length=old.length.at[slot].set(alone.length[0]),
         ),
         written=slots.written.at[slot, 0].set(token[0]),

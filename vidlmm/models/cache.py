@@ -32,3 +32,10 @@ def empty_cache(spec: DecoderSpec, slots: int, length: int, dtype: Any) -> Cache
     kv = jnp.zeros((spec.layers, slots, spec.kv_heads, length, spec.dim_per_head), dtype)
     ids = jnp.zeros((slots, length), jnp.int32)
     return Cache(kv, kv, ids, ids, jnp.zeros((slots,), jnp.int32))
+
+
+def longer(cache: Cache, more: int) -> Cache:
+    """The cache with `more` free places at the end of each slot."""
+    k, v = (jnp.pad(t, [(0, 0)] * 3 + [(0, more), (0, 0)]) for t in (cache.k, cache.v))
+    position, segment = (jnp.pad(ids, [(0, 0), (0, more)]) for ids in (cache.position, cache.segment))
+    return Cache(k, v, position, segment, cache.length)

@@ -1,7 +1,8 @@
 """The language model: RMSNorm, RoPE, grouped-query attention, gated SiLU MLP or several of them as experts
 (Llama, Mistral, Qwen2, Mixtral)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,9 +10,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from vidlmm.kernels.tree_attention.rule import sight
+from vidlmm.kernels.tree_attention.rule import Ids, sight
 from vidlmm.models.attention import attend
-from vidlmm.models.cache import Cache, empty_cache
+from vidlmm.models.cache import Cache, empty_cache, longer
 from vidlmm.models.experts import experts
 from vidlmm.models.linear import linear
 from vidlmm.models.norms import rms_norm
@@ -109,7 +110,7 @@ class Decoder(nnx.Module):
         def layer(x: Array, p: Layer) -> tuple[Array, None]:
             p = layer_weights(self.layers, p)
             q, k, v = self._qkv(x, p, angles)
-            return self._rest(x, row_attention(q, k, v, who), p), None
+            return self._rest(x, row_attention(q, k, v, who, who), p), None
 
         layers = layer_arrays(self.layers, self.dtype)
         embeds = constrain(embeds.astype(self.dtype), "rows", "places", None)
@@ -132,7 +133,7 @@ class Decoder(nnx.Module):
         def layer(x: Array, p: Layer) -> tuple[Array, Array]:
             p = layer_weights(self.layers, p)
             q, k, v = self._qkv(x, p, angles)
-            return self._rest(x, row_attention(q, k, v, who), p), _places(x, at)
+            return self._rest(x, row_attention(q, k, v, who, who), p), _places(x, at)
 
         layers = layer_arrays(self.layers, self.dtype)
         embeds = constrain(embeds.astype(self.dtype), "rows", "places", None)
@@ -170,7 +171,10 @@ class Decoder(nnx.Module):
 
         def layer(x: Array, p: Layer) -> tuple[Array, tuple[Array, Array]]:
             q, k, v = self._qkv(x, p, angles)
-            return self._rest(x, row_attention(q, k, v, who), p), (k.astype(cache.k.dtype), v.astype(cache.v.dtype))
+            return self._rest(x, row_attention(q, k, v, who, who), p), (
+                k.astype(cache.k.dtype),
+                v.astype(cache.v.dtype),
+            )
 
         x, (k, v) = jax.lax.scan(layer, embeds.astype(self.dtype), layer_arrays(self.layers, self.dtype))
         room = cache.capacity - embeds.shape[1]
@@ -178,6 +182,36 @@ class Decoder(nnx.Module):
         position, segment = (jnp.pad(ids.astype(jnp.int32), [(0, 0), (0, room)]) for ids in (position, segment))
         filled = Cache(k, v, position, segment, jnp.sum(segment != 0, axis=1, dtype=jnp.int32))
         return rms_norm(x, self.norm[...], self.spec.norm_eps), filled
+
+    def extend(
+        self,
+        embeds: Float[Array, "B T D"],
+        position: Int[Array, "B T"],
+        segment: Int[Array, "B T"],
+        cache: Cache,
+    ) -> tuple[Float[Array, "B T D"], Cache]:
+        """Reads T more places into every slot, behind those that it holds; the cache grows by T.
+
+        The places are of the segment that they follow. Padding (segment 0) stands at the right.
+
+        Raises:
+            ValueError: not one row a slot.
+        """
+        cache = longer(cache, embeds.shape[1])
+        self._check(embeds, cache)
+        slots, place = jnp.arange(embeds.shape[0])[:, None], cache.length[:, None] + jnp.arange(embeds.shape[1])
+        positions, segments = (
+            old.at[slots, place].set(new.astype(jnp.int32))
+            for old, new in ((cache.position, position), (cache.segment, segment))
+        )
+        own, all_ids = Ids(place, segment, jnp.zeros_like(segment)), sight(segments, jnp.zeros_like(segments))
+
+        def attention(q: Array, k: Array, v: Array) -> Array:
+            return row_attention(q, k, v, own, all_ids)
+
+        x, keys, values = self._written(embeds, position, cache, place, attention)
+        length = cache.length + jnp.sum(segment != 0, axis=1, dtype=jnp.int32)
+        return rms_norm(x, self.norm[...], self.spec.norm_eps), Cache(keys, values, positions, segments, length)
 
     def step(
         self,
@@ -196,36 +230,56 @@ class Decoder(nnx.Module):
                 over the stacked ones.
         """
         self._check(embeds, cache)
-        spec, slots = self.spec, jnp.arange(embeds.shape[0])
+        slots = jnp.arange(embeds.shape[0])
         moves = cache.length < cache.capacity
         moves = moves if active is None else moves & active
         # A place outside the cache is dropped by the writes below.
         place = jnp.where(moves, cache.length, cache.capacity)
         own = jnp.maximum(jnp.take_along_axis(cache.segment, jnp.maximum(cache.length - 1, 0)[:, None], 1)[:, 0], 1)
         segment = cache.segment.at[slots, place].set(own, mode="drop")
-        mask = (segment == own[:, None])[:, None]
-        angles = rope_angles(position[:, None], spec.dim_per_head, spec.rope_base, self.dtype)
+        attention = partial(attend, mask=(segment == own[:, None])[:, None])
+        x, keys, values = self._written(embeds, position[:, None], cache, place[:, None], attention, layers)
+        positions = cache.position.at[slots, place].set(position.astype(jnp.int32), mode="drop")
+        after = Cache(keys, values, positions, segment, cache.length + moves.astype(jnp.int32))
+        return rms_norm(x, self.norm[...], self.spec.norm_eps), after
+
+    def _written(
+        self,
+        embeds: Float[Array, "B T D"],
+        position: Int[Array, "B T"],
+        cache: Cache,
+        place: Int[Array, "B T"],
+        attention: Callable[[Array, Array, Array], Array],
+        layers: Sequence[dict[str, Array]] = (),
+    ) -> tuple[Float[Array, "B T D"], Float[Array, "layers B K C d"], Float[Array, "layers B K C d"]]:
+        """T more places through all layers: the stream, and the cache's keys and values with theirs at `place`.
+
+        Args:
+            place: one outside the cache is dropped.
+            attention: of their queries on a layer's keys and values of the whole cache.
+            layers: see `step`.
+        """
+        slots = jnp.arange(embeds.shape[0])[:, None]
+        angles = rope_angles(position, self.spec.dim_per_head, self.spec.rope_base, self.dtype)
 
         def layer(carry: tuple[Array, Array, Array], inputs: tuple[Any, Layer]) -> tuple[Any, None]:
-            x, keys, values = carry
+            x, *held = carry
             index, p = inputs
-            q, k, v = self._qkv(x, p, angles)
-            keys = keys.at[index, slots, :, place].set(k[:, :, 0].astype(keys.dtype), mode="drop")
-            values = values.at[index, slots, :, place].set(v[:, :, 0].astype(values.dtype), mode="drop")
-            found = attend(q, keys[index].astype(self.dtype), values[index].astype(self.dtype), mask)
+            q, *new = self._qkv(x, p, angles)
+            keys, values = (
+                old.at[index, slots, :, place].set(one.transpose(0, 2, 1, 3).astype(old.dtype), mode="drop")
+                for old, one in zip(held, new, strict=True)
+            )
+            found = attention(q, keys[index].astype(self.dtype), values[index].astype(self.dtype))
             return (self._rest(x, found, p), keys, values), None
 
         carry: Any = (embeds.astype(self.dtype), cache.k, cache.v)
         if layers:
             for one in enumerate(layers):
                 carry, _ = layer(carry, one)
-        else:
-            inputs = (jnp.arange(spec.layers), layer_arrays(self.layers, self.dtype))
-            carry, _ = jax.lax.scan(layer, carry, inputs)
-        x, keys, values = carry
-        positions = cache.position.at[slots, place].set(position.astype(jnp.int32), mode="drop")
-        after = Cache(keys, values, positions, segment, cache.length + moves.astype(jnp.int32))
-        return rms_norm(x, self.norm[...], spec.norm_eps), after
+            return carry
+        inputs = (jnp.arange(self.spec.layers), layer_arrays(self.layers, self.dtype))
+        return jax.lax.scan(layer, carry, inputs)[0]
 
     def _qkv(
         self, x: Float[Array, "B L D"], p: Layer, angles: tuple[Array, Array]

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import jax
 from jaxtyping import Array, Float
 
 from vidlmm.kernels.tree_attention import Ids, tree_attention
@@ -12,9 +11,10 @@ from vidlmm.models.sharding import Spec, axes_of, current_rules, gathered, per_d
 
 
 def row_attention(
-    q: Float[Array, "B K G L d"], k: Float[Array, "B K L d"], v: Float[Array, "B K L d"], who: Ids
-) -> Float[Array, "B K G L d"]:
-    """Attention of whole rows on themselves (`vidlmm.kernels.tree_attention`), by what pays on the program's devices.
+    q: Float[Array, "B K G Q d"], k: Float[Array, "B K S d"], v: Float[Array, "B K S d"], queries: Ids, keys: Ids
+) -> Float[Array, "B K G Q d"]:
+    """Attention of rows, or of a part of their places, on whole rows (`vidlmm.kernels.tree_attention`), by what pays on
+    the program's devices.
 
     A device answers the queries of its own rows, heads and places. Where rows are split by places, it first collects
     their keys and values, which are few beside the queries; the backward pass sends each device the sum of its own
@@ -23,16 +23,16 @@ def row_attention(
     rules, kernel = current_rules(), backend_of("tree_attention") != "xla"
     attend = partial(tree_attention, backend="auto" if kernel else "xla")
     if rules is None:
-        return attend(q, k, v, who, who)
+        return attend(q, k, v, queries, keys)
     of_q = rules.used(("rows", "kv_heads", None, "places", None), q.shape)
     rows, heads, places = (axes_of(of_q, d) or None for d in (0, 1, 3))
-    of_k = Spec(rows, heads, places)
-    of_own, of_all = (jax.tree.map(lambda _, spec=spec: spec, who) for spec in (Spec(rows, places), Spec(rows)))
+    of_k = Spec(rows, heads, axes_of(rules.used(("rows", "kv_heads", "places", None), k.shape), 2) or None)
+    parts = (of_q, of_k, of_k, Spec(rows, places), Spec(rows))
 
     def own(q: Array, k: Array, v: Array, queries: Ids, keys: Ids) -> Array:
         return attend(q, gathered(k, of_k, 2), gathered(v, of_k, 2), queries, keys)
 
-    return per_device(own, rules, (of_q, of_k, of_k, of_own, of_all), of_q, kernel=kernel)(q, k, v, who, who)
+    return per_device(own, rules, parts, of_q, kernel=kernel)(q, k, v, queries, keys)
 
 
 def encoder_attention(

@@ -1,4 +1,5 @@
-"""What answering takes: a clip encoded, its prompt read, a token of all slots written, by the engine's own programs."""
+"""What answering takes: a clip encoded, its prompt read up to the end of the clip and from there on, a token of all
+slots written, by the engine's own programs."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vidlmm.checkpoint.run import video_lm_skeleton
 from vidlmm.generate import programs
-from vidlmm.generate.engine import PIECES
+from vidlmm.generate.engine import PIECES, SHORTEST
+from vidlmm.generate.reading import SHORTEST_REST
 from vidlmm.layout import item_plan
 from vidlmm.layout.buckets import choose, ladder
 from vidlmm.models.sharding import placed
@@ -27,19 +29,22 @@ from vidlmm.plan.make import Say, flow_of
 from vidlmm.plan.workload import Workload
 
 SLOTS, ROOM, TEXT = 8, 256, 250
-ENCODE, READ, WRITE = "encode", "read", "write"
+ENCODE, READ, EXTEND, WRITE = "encode", "read", "extend", "write"
 
 
 @dataclass(frozen=True)
 class Setting:
     """How the model stands on the devices, and what it answers.
 
-    length: places of the prompt's bucket. frames: of the clip, 0 where frames are not encoded in pieces.
+    length: places of the prompt's bucket. shown, rest: of those of what it shows and of the text behind that; 0 where
+        it is read as one. frames: of the clip, 0 where frames are not encoded in pieces.
     """
 
     mesh: Mesh
     tensor: int
     length: int
+    shown: int
+    rest: int
     frames: int
 
     @property
@@ -47,6 +52,11 @@ class Setting:
         """Program by what it does: its name, how often a clip runs it, and its loops."""
         platform = self.mesh.devices.flat[0].platform
         found = {"read the prompt": (READ, 1, prompt_loops(self.length, platform))}
+        if self.rest:
+            found = {
+                "read what is shown": (READ, 1, prompt_loops(self.shown, platform)),
+                "read the text behind it": (EXTEND, 1, prompt_loops(self.rest, platform, self.shown)),
+            }
         if self.frames:
             pieces = -(-self.frames // PIECES[-1])
             found = {f"encode {self.frames} frames": (ENCODE, pieces, prompt_loops(1, platform)), **found}
@@ -85,10 +95,13 @@ def setting_of(work: Workload, target: Target) -> Setting:
     spec, shown, longest = work.spec, work.shown, work.spec.decoder.max_length
     tensor = math.gcd(spec.decoder.kv_heads, len(target.devices) // target.slices)
     mesh = make_mesh({"tensor": tensor, "data": -1, "slice": target.slices}, target.devices)
-    places = (len(item_plan(shown, spec)) if shown else 0) + TEXT
+    seen = len(item_plan(shown, spec)) if shown else 0
+    lengths, rests = (ladder(min(least, longest), longest) for least in (SHORTEST, SHORTEST_REST))
+    length = choose(min(seen + TEXT, longest), lengths)
+    parts = (choose(min(seen, longest), lengths), choose(min(TEXT, longest), rests)) if seen else (0, 0)
     alone = spec.connector.temporal == "none" and spec.connector.stc is None
     frames = shown.frames if shown is not None and shown.kind == "video" and alone else 0
-    return Setting(mesh, tensor, choose(min(places, longest), ladder(min(128, longest), longest)), frames)
+    return Setting(mesh, tensor, length, *parts, frames)
 
 
 def trace(work: Workload, target: Target, what: str) -> tuple[Any, Traced]:
@@ -116,16 +129,20 @@ def _lower(what: str, work: Workload, setting: Setting, graph: Any, state: Any) 
         return programs.encode.lower(graph, state, array((PIECES[-1], side, side, 3), np.uint8))
     vocab, scalar = spec.decoder.vocab, array((), np.int32)
     if what == READ:
-        embeds = array((1, setting.length, spec.decoder.width), jnp.bfloat16)
+        embeds = array((1, setting.shown or setting.length, spec.decoder.width), jnp.bfloat16)
         return programs.read.lower(graph, state, embeds, scalar, vocab=vocab)
-    slots = _slots(graph, state, mesh, setting.length)
+    if what == EXTEND:
+        cache = jax.eval_shape(lambda params: nnx.merge(graph, params).decoder.init_cache(1, setting.shown), state)
+        reading = programs.Reading(_lying(cache, mesh), array((1, vocab), jnp.float32))
+        return programs.extend.lower(graph, state, reading, array((setting.rest,), np.int32), scalar, vocab=vocab)
+    sizes: Mapping[str, int] = {"slots": SLOTS, "capacity": setting.length + ROOM, "room": ROOM, "choices": 0}
+    slots = _lying(jax.eval_shape(lambda params: programs.empty(graph, params, **sizes), state), mesh)
     draw = programs.Draw(array((), np.uint32), array((), np.float32), array((), np.float32), array((2,), np.int32))
     return programs.advance.lower(graph, state, slots, array((SLOTS,), bool), scalar, draw, vocab=vocab)
 
 
-def _slots(graph: Any, state: Any, mesh: Mesh, length: int) -> Any:
-    sizes: Mapping[str, int] = {"slots": SLOTS, "capacity": length + ROOM, "room": ROOM, "choices": 0}
-    shapes = jax.eval_shape(lambda params: programs.empty(graph, params, **sizes), state)
+def _lying(shapes: Any, mesh: Mesh) -> Any:
+    """Keys and values split by their heads, the rest whole everywhere."""
     heads = NamedSharding(mesh, PartitionSpec(None, None, "tensor"))
 
     def place(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -62,9 +62,12 @@ def loops_of(work: Workload, platform: str) -> Loops:
     )
 
 
-def prompt_loops(length: int, platform: str) -> Loops:
-    """The loops of reading one prompt."""
-    return Loops(_pairs(length, 1, 1, platform), 1)
+def prompt_loops(length: int, platform: str, before: int = 0) -> Loops:
+    """The loops of reading one prompt, or `length` places of it behind others."""
+    with jax.default_device(jax.devices("cpu")[0]):
+        keys = _ids(before + length, 1)
+        queries = Ids(*(x[:, before:] for x in keys))
+        return Loops(int(chunk_pairs(queries, keys, platform)), 1)
 
 
 def _pairs(length: int, samples: int, parts: int, platform: str) -> int:
