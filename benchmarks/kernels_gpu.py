@@ -32,13 +32,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidlmm.kernels import compiling_for, project_pool, slowfast_pool, temporal_pool
+from vidlmm.kernels import compiling_for, project_pool, slowfast_pool, splice, temporal_pool
 from vidlmm.kernels.cases import gpu
 from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import reference as project_reference
 from vidlmm.kernels.slowfast_pool import reference as slowfast_reference
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import POOLS, TEMPORAL, ClipSpec, PoolSpec, cut_clip, cut_pool
+from vidlmm.kernels.specs import (
+    POOLS,
+    SPLICES,
+    TEMPORAL,
+    ClipSpec,
+    PoolSpec,
+    SpliceSpec,
+    cut_clip,
+    cut_pool,
+    cut_splice,
+    splice_plan,
+)
+from vidlmm.kernels.splice import reference as splice_reference
 from vidlmm.kernels.temporal_pool import reference as temporal_reference
 
 try:
@@ -52,7 +64,8 @@ PASSES = ("forward", "forward and backward")
 
 class Work(NamedTuple):
     """A kernel at a shape. shapes: its arrays and its result; flops: of the function, forward; again: whether
-    gradients need the arguments; in torch: the same function of torch's arrays."""
+    gradients need the arguments; in torch: the same function of torch's arrays. read: numbers of the arguments that
+    are read forward, None for all; summed: products in a sum with the second array, which is drawn to fit."""
 
     call: Callable[..., Any]
     reference: Callable[..., Any]
@@ -60,6 +73,8 @@ class Work(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
     flops: int
     again: bool
+    read: int | None = None
+    summed: int = 1
 
 
 def project_work(spec: PoolSpec) -> Work:
@@ -77,7 +92,8 @@ def project_work(spec: PoolSpec) -> Work:
 
     x, w = (spec.frames, spec.side**2, spec.features), (spec.features, spec.width)
     out = (spec.frames, pooled_side(spec.side, spec.mode, spec.stride) ** 2, spec.width)
-    return Work(call, reference, in_torch, (x, w, (spec.width,), out), 2 * prod(x) * spec.width, True)
+    shapes, flops = (x, w, (spec.width,), out), 2 * prod(x) * spec.width
+    return Work(call, reference, in_torch, shapes, flops, True, summed=spec.features)
 
 
 def slowfast_work(spec: PoolSpec) -> Work:
@@ -132,9 +148,34 @@ def temporal_work(spec: ClipSpec) -> Work:
     cells = (spec.side**2, spec.width)
     layer = (cells, (1,)) if spec.variant == "v2" else ()
     x = (spec.clips, spec.frames, 1 + spec.side**2, spec.width)
-    return Work(
-        call, reference, in_torch, (x, *layer, (spec.clips, *cells)), (4 if layer else 1) * prod(x), bool(layer)
-    )
+    shapes, scored = (x, *layer, (spec.clips, *cells)), bool(layer)
+    flops, summed = (4 if scored else 1) * prod(x), prod(cells) if scored else 1
+    return Work(call, reference, in_torch, shapes, flops, scored, summed=summed)
+
+
+def splice_work(spec: SpliceSpec) -> Work:
+    """Of one sequence; a place's row is read, the others are not."""
+    plan = splice_plan(spec, 0)
+
+    def given() -> tuple[Any, ...]:
+        # No constant, or the compiler would do what a step has to do with its plan.
+        return jax.lax.optimization_barrier(tuple(map(jnp.asarray, plan)))
+
+    def call(*tables: Any, **options: Any) -> Any:
+        return splice(*given(), tables, **options)
+
+    def reference(*tables: Any) -> Any:
+        return splice_reference.splice(*given(), tables, tables[-1].dtype)
+
+    def in_torch(*tables: Any) -> Any:
+        table, row = (torch.tensor(one, dtype=torch.long, device=tables[0].device) for one in plan)
+        found = tables[0].new_zeros(spec.places, spec.width)
+        for number, rows in enumerate(tables):
+            found = torch.where((table == number)[:, None], rows[row.clamp(max=len(rows) - 1)], found)
+        return found
+
+    shapes = tuple((rows, spec.width) for rows in (spec.vocab, spec.special, *spec.media, spec.places))
+    return Work(call, reference, in_torch, shapes, 0, False, int(np.sum(plan[0] >= 0)) * spec.width)
 
 
 def torch_grid(h: Any, mode: str, stride: int) -> Any:
@@ -154,6 +195,7 @@ def works(tiny: bool) -> dict[str, dict[str, Work]]:
     return {
         "project_pool": {name: project_work(spec) for name, spec in pools.items()},
         "slowfast_pool": {name: slowfast_work(spec) for name, spec in pools.items()},
+        "splice": {spec.name: splice_work(cut_splice(spec) if tiny else spec) for spec in SPLICES},
         "temporal_pool": {name: temporal_work(spec) for name, spec in clips.items()},
     }
 
@@ -162,9 +204,7 @@ def drawn(work: Work) -> list[np.ndarray]:
     """The arrays and the pull; a layer's numbers are small enough for sums of about one."""
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(shape, np.float32) for shape in work.shapes]
-    arrays[1:-1] = [one * one.size**-0.5 if one.ndim == 2 else one for one in arrays[1:-1]]
-    if work.again and len(work.shapes[1]) == 2 and len(work.shapes[0]) == 3:
-        arrays[1] *= work.shapes[1][1] ** 0.5
+    arrays[1] *= work.summed**-0.5
     return arrays
 
 
@@ -234,7 +274,8 @@ def measure(work: Work, backward: bool, backend: str, tiny: bool, arrays: list, 
     else:
         took, found, temporary = with_jax(work, arrays, backward, backend, tiny)
     ins, out = sum(2 * prod(shape) for shape in work.shapes[:-1]), 2 * prod(work.shapes[-1])
-    moved = ins + out + (out + (2 if work.again else 1) * ins if backward else 0)
+    read = ins if work.read is None else 2 * work.read
+    moved = read + out + (out + (2 if work.again else 1) * ins if backward else 0)
     flops = work.flops * (3 if backward else 1)
     line: dict[str, Any] = {"milliseconds": 1e3 * took, "bytes": moved, "bytes_per_s": moved / took}
     line |= {"flops": flops, "flops_per_s": flops / took, "temporary": temporary}

@@ -32,7 +32,7 @@ _ALL: frozenset[Target] = frozenset(("v5e", "v5p", "v6e", "7x"))
 BACKENDS: dict[Kernel, tuple[Named, ...]] = {
     "project_pool": ("xla", "tpu", "gpu"),
     "slowfast_pool": ("xla", "tpu", "gpu"),
-    "splice": ("xla", "tpu"),
+    "splice": ("xla", "tpu", "gpu"),
     "temporal_pool": ("xla", "tpu", "gpu"),
     "stc_downsample": ("xla", "tpu"),
     "depthwise_norm": ("xla", "tpu"),

@@ -38,6 +38,7 @@ CASES = {
 ON_GPU = {
     **{f"project_pool-{spec.name}": project_case(spec, backend="gpu") for spec in POOLS},
     **{f"slowfast_pool-{spec.name}": slowfast_case(spec, backend="gpu") for spec in POOLS},
+    **{f"splice-{spec.name}": splice_case(spec, 1, backend="gpu") for spec in SPLICES},
     **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="gpu") for spec in TEMPORAL},
 }
 # The first shape of each kernel on all targets; every other on one of them, in turn.
