@@ -35,7 +35,7 @@ BACKENDS: dict[Kernel, tuple[Named, ...]] = {
     "splice": ("xla", "tpu", "gpu"),
     "temporal_pool": ("xla", "tpu", "gpu"),
     "stc_downsample": ("xla", "tpu"),
-    "depthwise_norm": ("xla", "tpu"),
+    "depthwise_norm": ("xla", "tpu", "gpu"),
     "tree_attention": ("xla", "tpu"),
 }
 # Targets on which a kernel moves fewer bytes than XLA's program of the same function (docs/kernels.md has the table).

@@ -145,8 +145,7 @@ def _backward_body(first: Any, places: Any, pull: Any, out: Any, *, start: int, 
 
 def _fetched(ref: Any, rows: Any, mine: Any, column: Any, inside: Any) -> Any:
     """[rows, columns] in float32; what is not `mine` is not fetched, and zero."""
-    wanted = jnp.broadcast_to(mine[:, None], (ROWS, column.shape[0]))
-    return read(ref.at[rows[:, None], column[None, :]], wanted, inside).astype(jnp.float32)
+    return read(ref.at[rows[:, None], column[None, :]], mine[:, None], inside).astype(jnp.float32)
 
 
 def _rows(rows: int) -> tuple[Any, Any]:

@@ -43,6 +43,7 @@ ON_GPU = {
     **{f"slowfast_pool-{spec.name}": slowfast_case(spec, backend="gpu") for spec in POOLS},
     **{f"splice-{spec.name}": splice_case(spec, 1, backend="gpu") for spec in SPLICES},
     **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="gpu") for spec in TEMPORAL},
+    **{f"depthwise_norm-{spec.name}": stage_case(spec, backend="gpu") for spec in STAGES},
 }
 
 
