@@ -32,8 +32,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidlmm.kernels import compiling_for, project_pool, slowfast_pool, splice, temporal_pool
+from vidlmm.kernels import (
+    compiling_for,
+    depthwise_norm,
+    project_pool,
+    slowfast_pool,
+    splice,
+    stc_downsample,
+    temporal_pool,
+)
 from vidlmm.kernels.cases import gpu
+from vidlmm.kernels.depthwise_norm import reference as depthwise_reference
 from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import reference as project_reference
 from vidlmm.kernels.slowfast_pool import reference as slowfast_reference
@@ -41,16 +50,24 @@ from vidlmm.kernels.slowfast_pool.rows import Rows
 from vidlmm.kernels.specs import (
     POOLS,
     SPLICES,
+    STAGES,
+    STC,
     TEMPORAL,
     ClipSpec,
     PoolSpec,
     SpliceSpec,
+    StageSpec,
+    StcSpec,
     cut_clip,
     cut_pool,
     cut_splice,
+    cut_stage,
+    cut_stc,
     splice_plan,
 )
 from vidlmm.kernels.splice import reference as splice_reference
+from vidlmm.kernels.stc_downsample import reference as stc_reference
+from vidlmm.kernels.stc_downsample.windows import Windows
 from vidlmm.kernels.temporal_pool import reference as temporal_reference
 
 try:
@@ -178,6 +195,44 @@ def splice_work(spec: SpliceSpec) -> Work:
     return Work(call, reference, in_torch, shapes, 0, False, int(np.sum(plan[0] >= 0)) * spec.width)
 
 
+def stc_work(spec: StcSpec) -> Work:
+    """Clips of full length."""
+    windows = Windows(spec.frames, spec.side, spec.padding)
+
+    def call(*arrays: Any, **options: Any) -> Any:
+        return stc_downsample(*arrays, padding=spec.padding, **options)
+
+    def reference(*arrays: Any) -> Any:
+        length = jnp.full(spec.clips, spec.frames, jnp.int32)
+        return stc_reference.stc_downsample(*arrays, length, spec.padding)
+
+    def in_torch(x: Any, w: Any, b: Any) -> Any:
+        grid = x.reshape(*x.shape[:2], spec.side, spec.side, -1).permute(0, 4, 1, 2, 3)
+        found = F.silu(F.conv3d(grid, w.permute(4, 3, 0, 1, 2), b, stride=2, padding=spec.padding))
+        return found.permute(0, 2, 3, 4, 1).reshape(spec.clips, windows.steps, windows.cells, -1)
+
+    x, w = (spec.clips, spec.frames, spec.side**2, spec.width), (2, 2, 2, spec.width, spec.width)
+    out = (spec.clips, windows.steps, windows.cells, spec.width)
+    shapes, flops = (x, w, (spec.width,), out), 16 * prod(out) * spec.width
+    return Work(call, reference, in_torch, shapes, flops, True, summed=8 * spec.width)
+
+
+def stage_work(spec: StageSpec) -> Work:
+    def call(*arrays: Any, **options: Any) -> Any:
+        return depthwise_norm(*arrays, line=spec.side, **options)
+
+    def reference(*arrays: Any) -> Any:
+        return depthwise_reference.depthwise_norm(*arrays, spec.side, 1e-5)
+
+    def in_torch(x: Any, w: Any, scale: Any, bias: Any) -> Any:
+        grid = x.reshape(spec.frames, spec.side, spec.side, -1).permute(0, 3, 1, 2)
+        y = F.conv2d(grid, w.permute(2, 0, 1)[:, None], padding=1, groups=spec.width)
+        return F.silu(F.layer_norm(y.permute(0, 2, 3, 1).reshape(x.shape), (spec.width,), scale, bias, 1e-5))
+
+    x, width = (spec.frames, spec.side**2, spec.width), (spec.width,)
+    return Work(call, reference, in_torch, (x, (3, 3, *width), width, width, x), 18 * prod(x), True, summed=9)
+
+
 def torch_grid(h: Any, mode: str, stride: int) -> Any:
     side = round(h.shape[1] ** 0.5)
     grid = h.reshape(-1, side, side, h.shape[2]).permute(0, 3, 1, 2)
@@ -197,6 +252,8 @@ def works(tiny: bool) -> dict[str, dict[str, Work]]:
         "slowfast_pool": {name: slowfast_work(spec) for name, spec in pools.items()},
         "splice": {spec.name: splice_work(cut_splice(spec) if tiny else spec) for spec in SPLICES},
         "temporal_pool": {name: temporal_work(spec) for name, spec in clips.items()},
+        "stc_downsample": {spec.name: stc_work(cut_stc(spec) if tiny else spec) for spec in STC},
+        "depthwise_norm": {spec.name: stage_work(cut_stage(spec) if tiny else spec) for spec in STAGES},
     }
 
 

@@ -34,7 +34,7 @@ BACKENDS: dict[Kernel, tuple[Named, ...]] = {
     "slowfast_pool": ("xla", "tpu", "gpu"),
     "splice": ("xla", "tpu", "gpu"),
     "temporal_pool": ("xla", "tpu", "gpu"),
-    "stc_downsample": ("xla", "tpu"),
+    "stc_downsample": ("xla", "tpu", "gpu"),
     "depthwise_norm": ("xla", "tpu", "gpu"),
     "tree_attention": ("xla", "tpu"),
 }

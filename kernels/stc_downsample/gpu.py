@@ -1,4 +1,4 @@
-"""Pallas for GPUs: tiles of matrix products whose rows are fetched from where they stand, so that no windows are written.
+"""Pallas for GPUs: tiles of matrix products, whose rows are fetched from where they stand: no windows are written.
 
 Windows do not overlap: a token belongs to one cell and one of its eight taps. Forward, a tile of cells x columns goes
 through taps and features and adds up in float32 registers; a tap of which a tile has no token costs nothing. Where
@@ -134,7 +134,7 @@ def weights_launch(s: Sizes) -> Launch:
 def stc_downsample(x: jax.Array, weight: jax.Array, bias: jax.Array, length: jax.Array, setup: Setup) -> jax.Array:
     """See `vidlmm.kernels.stc_downsample`."""
     s = sizes_of(x, weight, setup)
-    flat, layer = x.reshape(s.tokens, s.features), weight.reshape(s.weights)
+    flat, layer, length = x.reshape(s.tokens, s.features), weight.reshape(s.weights), jnp.minimum(length, x.shape[1])
     out = _stc_downsample(flat, layer, bias.astype(jnp.float32), length, s, setup.interpret)
     return out.reshape(s.clips, s.windows.steps, s.windows.cells, s.width)
 
@@ -222,7 +222,7 @@ def _weights_body(x: Any, d_z: Any, length: Any, d_w: Any, *, s: Sizes) -> None:
 
 
 def _tokens(at: Any, number: Any, length: Any, s: Sizes) -> tuple[Any, Any, Any, Any]:
-    """The tokens of a tap by number: (token, its cell, whether it stands in a window, whether there is such a token)."""
+    """The tokens of a tap by number: (token, its cell, whether it stands in a window, whether it is there at all)."""
     v, (frames, side) = s.windows, s.half
     clip, counts = _split(at, frames, side)
     places = [STEP * count + v.first_of(move) for count, move in zip(counts, _moves(number), strict=True)]

@@ -44,6 +44,7 @@ ON_GPU = {
     **{f"splice-{spec.name}": splice_case(spec, 1, backend="gpu") for spec in SPLICES},
     **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="gpu") for spec in TEMPORAL},
     **{f"depthwise_norm-{spec.name}": stage_case(spec, backend="gpu") for spec in STAGES},
+    **{f"stc_downsample-{spec.name}": stc_case(spec, backend="gpu") for spec in STC},
 }
 
 
