@@ -90,7 +90,8 @@ def depthwise_norm(
     s = sizes_of(x, line, eps)
     taps = weight.reshape(SIDE * SIDE, -1).astype(jnp.float32)
     parameters = jnp.concatenate([taps, jnp.stack([scale, bias]).astype(jnp.float32)])
-    return _depthwise_norm(x.reshape(s.pixels, s.width), parameters, s, interpret).reshape(x.shape)
+    out: Any = _depthwise_norm(x.reshape(s.pixels, s.width), parameters, s, interpret)
+    return out.reshape(x.shape)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -135,7 +135,7 @@ def stc_downsample(x: jax.Array, weight: jax.Array, bias: jax.Array, length: jax
     """See `vidlmm.kernels.stc_downsample`."""
     s = sizes_of(x, weight, setup)
     flat, layer, length = x.reshape(s.tokens, s.features), weight.reshape(s.weights), jnp.minimum(length, x.shape[1])
-    out = _stc_downsample(flat, layer, bias.astype(jnp.float32), length, s, setup.interpret)
+    out: Any = _stc_downsample(flat, layer, bias.astype(jnp.float32), length, s, setup.interpret)
     return out.reshape(s.clips, s.windows.steps, s.windows.cells, s.width)
 
 
