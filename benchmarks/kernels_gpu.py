@@ -34,13 +34,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidlmm.kernels import compiling_for, project_pool, slowfast_pool, temporal_pool
+from vidlmm.kernels import (
+    compiling_for,
+    depthwise_norm,
+    project_pool,
+    slowfast_pool,
+    splice,
+    stc_downsample,
+    temporal_pool,
+)
 from vidlmm.kernels.cases import attention_case, gpu
+from vidlmm.kernels.depthwise_norm import reference as depthwise_reference
 from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import reference as project_reference
 from vidlmm.kernels.slowfast_pool import reference as slowfast_reference
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import POOLS, ROWS, TEMPORAL, ClipSpec, PoolSpec, RowSpec, cut_clip, cut_pool, cut_row
+from vidlmm.kernels.specs import (
+    POOLS,
+    ROWS,
+    SPLICES,
+    STAGES,
+    STC,
+    TEMPORAL,
+    ClipSpec,
+    PoolSpec,
+    RowSpec,
+    SpliceSpec,
+    StageSpec,
+    StcSpec,
+    cut_clip,
+    cut_pool,
+    cut_row,
+    cut_splice,
+    cut_stage,
+    cut_stc,
+    splice_plan,
+)
+from vidlmm.kernels.splice import reference as splice_reference
+from vidlmm.kernels.stc_downsample import reference as stc_reference
+from vidlmm.kernels.stc_downsample.windows import Windows
 from vidlmm.kernels.temporal_pool import reference as temporal_reference
 
 try:
@@ -54,7 +86,8 @@ PASSES = ("forward", "forward and backward")
 
 class Work(NamedTuple):
     """A kernel at a shape. shapes: its arrays and its result; flops: of the function, forward; again: whether
-    gradients need the arguments; in torch: the same function of torch's arrays."""
+    gradients need the arguments; in torch: the same function of torch's arrays. read: numbers of the arguments that
+    are read forward, None for all; summed: products in a sum with the second array, which is drawn to fit."""
 
     call: Callable[..., Any]
     reference: Callable[..., Any]
@@ -62,6 +95,8 @@ class Work(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
     flops: int
     again: bool
+    read: int | None = None
+    summed: int = 1
 
 
 def project_work(spec: PoolSpec) -> Work:
@@ -79,7 +114,8 @@ def project_work(spec: PoolSpec) -> Work:
 
     x, w = (spec.frames, spec.side**2, spec.features), (spec.features, spec.width)
     out = (spec.frames, pooled_side(spec.side, spec.mode, spec.stride) ** 2, spec.width)
-    return Work(call, reference, in_torch, (x, w, (spec.width,), out), 2 * prod(x) * spec.width, True)
+    shapes, flops = (x, w, (spec.width,), out), 2 * prod(x) * spec.width
+    return Work(call, reference, in_torch, shapes, flops, True, summed=spec.features)
 
 
 def slowfast_work(spec: PoolSpec) -> Work:
@@ -134,9 +170,72 @@ def temporal_work(spec: ClipSpec) -> Work:
     cells = (spec.side**2, spec.width)
     layer = (cells, (1,)) if spec.variant == "v2" else ()
     x = (spec.clips, spec.frames, 1 + spec.side**2, spec.width)
-    return Work(
-        call, reference, in_torch, (x, *layer, (spec.clips, *cells)), (4 if layer else 1) * prod(x), bool(layer)
-    )
+    shapes, scored = (x, *layer, (spec.clips, *cells)), bool(layer)
+    flops, summed = (4 if scored else 1) * prod(x), prod(cells) if scored else 1
+    return Work(call, reference, in_torch, shapes, flops, scored, summed=summed)
+
+
+def splice_work(spec: SpliceSpec) -> Work:
+    """Of one sequence; a place's row is read, the others are not."""
+    plan = splice_plan(spec, 0)
+
+    def given() -> tuple[Any, ...]:
+        # No constant, or the compiler would do what a step has to do with its plan.
+        return jax.lax.optimization_barrier(tuple(map(jnp.asarray, plan)))
+
+    def call(*tables: Any, **options: Any) -> Any:
+        return splice(*given(), tables, **options)
+
+    def reference(*tables: Any) -> Any:
+        return splice_reference.splice(*given(), tables, tables[-1].dtype)
+
+    def in_torch(*tables: Any) -> Any:
+        table, row = (torch.tensor(one, dtype=torch.long, device=tables[0].device) for one in plan)
+        found = tables[0].new_zeros(spec.places, spec.width)
+        for number, rows in enumerate(tables):
+            found = torch.where((table == number)[:, None], rows[row.clamp(max=len(rows) - 1)], found)
+        return found
+
+    shapes = tuple((rows, spec.width) for rows in (spec.vocab, spec.special, *spec.media, spec.places))
+    return Work(call, reference, in_torch, shapes, 0, False, int(np.sum(plan[0] >= 0)) * spec.width)
+
+
+def stc_work(spec: StcSpec) -> Work:
+    """Clips of full length."""
+    windows = Windows(spec.frames, spec.side, spec.padding)
+
+    def call(*arrays: Any, **options: Any) -> Any:
+        return stc_downsample(*arrays, padding=spec.padding, **options)
+
+    def reference(*arrays: Any) -> Any:
+        length = jnp.full(spec.clips, spec.frames, jnp.int32)
+        return stc_reference.stc_downsample(*arrays, length, spec.padding)
+
+    def in_torch(x: Any, w: Any, b: Any) -> Any:
+        grid = x.reshape(*x.shape[:2], spec.side, spec.side, -1).permute(0, 4, 1, 2, 3)
+        found = F.silu(F.conv3d(grid, w.permute(4, 3, 0, 1, 2), b, stride=2, padding=spec.padding))
+        return found.permute(0, 2, 3, 4, 1).reshape(spec.clips, windows.steps, windows.cells, -1)
+
+    x, w = (spec.clips, spec.frames, spec.side**2, spec.width), (2, 2, 2, spec.width, spec.width)
+    out = (spec.clips, windows.steps, windows.cells, spec.width)
+    shapes, flops = (x, w, (spec.width,), out), 16 * prod(out) * spec.width
+    return Work(call, reference, in_torch, shapes, flops, True, summed=8 * spec.width)
+
+
+def stage_work(spec: StageSpec) -> Work:
+    def call(*arrays: Any, **options: Any) -> Any:
+        return depthwise_norm(*arrays, line=spec.side, **options)
+
+    def reference(*arrays: Any) -> Any:
+        return depthwise_reference.depthwise_norm(*arrays, spec.side, 1e-5)
+
+    def in_torch(x: Any, w: Any, scale: Any, bias: Any) -> Any:
+        grid = x.reshape(spec.frames, spec.side, spec.side, -1).permute(0, 3, 1, 2)
+        y = F.conv2d(grid, w.permute(2, 0, 1)[:, None], padding=1, groups=spec.width)
+        return F.silu(F.layer_norm(y.permute(0, 2, 3, 1).reshape(x.shape), (spec.width,), scale, bias, 1e-5))
+
+    x, width = (spec.frames, spec.side**2, spec.width), (spec.width,)
+    return Work(call, reference, in_torch, (x, (3, 3, *width), width, width, x), 18 * prod(x), True, summed=9)
 
 
 def attention_work(spec: RowSpec) -> Work:
@@ -172,7 +271,10 @@ def works(tiny: bool) -> dict[str, dict[str, Work]]:
     return {
         "project_pool": {name: project_work(spec) for name, spec in pools.items()},
         "slowfast_pool": {name: slowfast_work(spec) for name, spec in pools.items()},
+        "splice": {spec.name: splice_work(cut_splice(spec) if tiny else spec) for spec in SPLICES},
         "temporal_pool": {name: temporal_work(spec) for name, spec in clips.items()},
+        "stc_downsample": {spec.name: stc_work(cut_stc(spec) if tiny else spec) for spec in STC},
+        "depthwise_norm": {spec.name: stage_work(cut_stage(spec) if tiny else spec) for spec in STAGES},
         "tree_attention": {name: attention_work(spec) for name, spec in rows.items()},
     }
 
@@ -181,9 +283,7 @@ def drawn(work: Work) -> list[np.ndarray]:
     """The arrays and the pull; a layer's numbers are small enough for sums of about one."""
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(shape, np.float32) for shape in work.shapes]
-    arrays[1:-1] = [one * one.size**-0.5 if one.ndim == 2 else one for one in arrays[1:-1]]
-    if work.again and len(work.shapes[1]) == 2 and len(work.shapes[0]) == 3:
-        arrays[1] *= work.shapes[1][1] ** 0.5
+    arrays[1] *= work.summed**-0.5
     return arrays
 
 
@@ -253,7 +353,8 @@ def measure(work: Work, backward: bool, backend: str, tiny: bool, arrays: list, 
     else:
         took, found, temporary = with_jax(work, arrays, backward, backend, tiny)
     ins, out = sum(2 * prod(shape) for shape in work.shapes[:-1]), 2 * prod(work.shapes[-1])
-    moved = ins + out + (out + (2 if work.again else 1) * ins if backward else 0)
+    read = ins if work.read is None else 2 * work.read
+    moved = read + out + (out + (2 if work.again else 1) * ins if backward else 0)
     flops = work.flops * (3 if backward else 1)
     line: dict[str, Any] = {"milliseconds": 1e3 * took, "bytes": moved, "bytes_per_s": moved / took}
     line |= {"flops": flops, "flops_per_s": flops / took, "temporary": temporary}

@@ -32,10 +32,10 @@ _ALL: frozenset[Target] = frozenset(("v5e", "v5p", "v6e", "7x"))
 BACKENDS: dict[Kernel, tuple[Named, ...]] = {
     "project_pool": ("xla", "tpu", "gpu"),
     "slowfast_pool": ("xla", "tpu", "gpu"),
-    "splice": ("xla", "tpu"),
+    "splice": ("xla", "tpu", "gpu"),
     "temporal_pool": ("xla", "tpu", "gpu"),
-    "stc_downsample": ("xla", "tpu"),
-    "depthwise_norm": ("xla", "tpu"),
+    "stc_downsample": ("xla", "tpu", "gpu"),
+    "depthwise_norm": ("xla", "tpu", "gpu"),
     "tree_attention": ("xla", "tpu", "gpu"),
 }
 # Targets on which a kernel moves fewer bytes than XLA's program of the same function (docs/kernels.md has the table).

@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from vidlmm.kernels.choice import Backend, KernelError, backend_for
-from vidlmm.kernels.depthwise_norm import tpu, xla
+from vidlmm.kernels.depthwise_norm import gpu, tpu, xla
 
 
 def depthwise_norm(
@@ -46,4 +46,6 @@ def depthwise_norm(
     with jax.named_scope(f"depthwise_norm_{chosen}"):
         if chosen == "xla":
             return xla.depthwise_norm(x, weight, scale, bias, line, eps)
+        if chosen == "gpu":
+            return gpu.depthwise_norm(x, weight, scale, bias, line, eps, interpret)
         return tpu.depthwise_norm(x, weight, scale, bias, setup)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from vidlmm.kernels.choice import Backend, KernelError, backend_for
-from vidlmm.kernels.splice import tpu, xla
+from vidlmm.kernels.splice import gpu, tpu, xla
 
 
 def splice(
@@ -46,4 +46,6 @@ def splice(
     with jax.named_scope(f"splice_{chosen}"):
         if chosen == "xla":
             return xla.splice(table, row, tables, dtype)
+        if chosen == "gpu":
+            return gpu.splice(table, row, tables, dtype, interpret)
         return tpu.splice(table, row, tables, dtype, interpret)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from vidlmm.kernels.choice import Backend, KernelError, backend_for
 from vidlmm.kernels.grids import side_of
-from vidlmm.kernels.stc_downsample import tpu, xla
+from vidlmm.kernels.stc_downsample import gpu, tpu, xla
 from vidlmm.kernels.stc_downsample.launches import Setup, sizes_of
 
 
@@ -28,11 +28,11 @@ def stc_downsample(
 
     Args:
         x: N = side * side tokens a frame, row by row, without class token.
-        weight: a window of `a` frames, `b` rows and `c` columns. The TPU kernel takes 2 x 2 x 2 and paddings 0 and 1.
+        weight: a window of `a` frames, `b` rows and `c` columns. The kernels take 2 x 2 x 2 and paddings 0 and 1.
         length: true frames of each clip, None for all; those behind them count as zeros and get no gradient.
         padding: zeros around the clip, in time as in space. What does not fill a window is left out.
         backend, interpret: as in `vidlmm.kernels.project_pool`.
-        block: features of a step, where the rule's choice is not wanted.
+        block: features of a step (of a tile in a GPU's backward pass), where the rule's choice is not wanted.
 
     Raises:
         KernelError: shapes that do not belong together, or beyond what the named backend takes.
@@ -54,4 +54,6 @@ def stc_downsample(
     with jax.named_scope(f"stc_downsample_{chosen}"):
         if chosen == "xla":
             return xla.stc_downsample(x, weight, bias, length, padding)
+        if chosen == "gpu":
+            return gpu.stc_downsample(x, weight, bias, length, setup)
         return tpu.stc_downsample(x, weight, bias, length, setup)

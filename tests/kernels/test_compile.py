@@ -38,8 +38,11 @@ CASES = {
 ON_GPU = {
     **{f"project_pool-{spec.name}": project_case(spec, backend="gpu") for spec in POOLS},
     **{f"slowfast_pool-{spec.name}": slowfast_case(spec, backend="gpu") for spec in POOLS},
+    **{f"splice-{spec.name}": splice_case(spec, 1, backend="gpu") for spec in SPLICES},
     **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="gpu") for spec in TEMPORAL},
     **{f"tree_attention-{spec.name}": attention_case(spec, backend="gpu") for spec in ROWS},
+    **{f"depthwise_norm-{spec.name}": stage_case(spec, backend="gpu") for spec in STAGES},
+    **{f"stc_downsample-{spec.name}": stc_case(spec, backend="gpu") for spec in STC},
 }
 # The first shape of each kernel on all targets; every other on one of them, in turn.
 EVERYWHERE = {"project_pool-llava_video_7b", "slowfast_pool-llava_video_7b", "temporal_pool-valley_7b_v2"}
