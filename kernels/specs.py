@@ -31,14 +31,15 @@ class PoolSpec:
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Valley's reduction along time of clips of side x side patches and a class token a frame."""
+    """Valley's reduction along time of clips of side x side patches and a class token a frame. heads: of v3."""
 
     name: str
     clips: int
     frames: int
     side: int
     width: int
-    variant: Literal["v1", "v2"] = "v1"
+    variant: Literal["v1", "v2", "v3"] = "v1"
+    heads: int = 8
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,11 @@ TEMPORAL = (
     ClipSpec("valley2_7b", 4, 8, 16, 4096),
     ClipSpec("valley_13b_v1", 2, 32, 16, 5120),
     ClipSpec("valley_7b_v2", 4, 8, 16, 4096, variant="v2"),
-    # The residual mean of v3, whose attention is no kernel.
-    ClipSpec("valley_7b_v3", 4, 8, 16, 4096),
+)
+ATTENDED = (
+    ClipSpec("valley_7b_v3", 4, 8, 16, 4096, variant="v3"),
+    # As many frames as a clip of the 13B model has.
+    ClipSpec("valley_13b_v3", 2, 32, 16, 5120, variant="v3"),
 )
 ROWS = (
     RowSpec("llava_video_7b", 26112, 4, 7),
