@@ -94,8 +94,8 @@ def temporal_attend(
         )
     if ask.ndim != 4 or (ask.shape[0], *ask.shape[2:]) != (clips, rows, width) or ask.dtype != x.dtype:
         raise KernelError(
-            f"got frames {x.shape} of {x.dtype} and questions {ask.shape} of {ask.dtype}: questions are clips x heads x "
-            f"{rows} rows x {width}, in the type of the frames"
+            f"got frames {x.shape} of {x.dtype} and questions {ask.shape} of {ask.dtype}: questions are clips x heads "
+            f"x {rows} rows x {width}, in the type of the frames"
         )
     chosen = backend_for("temporal_pool", backend, lambda: attend_tpu.sizes_of(x, ask))
     position = jax.lax.stop_gradient(position)

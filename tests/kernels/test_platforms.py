@@ -50,7 +50,9 @@ ON_GPU = {
 
 def _lowered(case: Case, *platforms: str) -> str:
     arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in case.shapes]
-    return jax.jit(both_directions(case.call, case.results)).trace(*arrays).lower(lowering_platforms=platforms).as_text()
+    return (
+        jax.jit(both_directions(case.call, case.results)).trace(*arrays).lower(lowering_platforms=platforms).as_text()
+    )
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -196,7 +196,12 @@ def test_frames_come_once_each_way_where_rows_ask():
 
 def test_limits_of_what_rows_ask(untyped):
     """Raised before anything is traced; "auto" leaves them to plain JAX."""
-    x, length, position, ask = jnp.zeros((2, 3, 5, 128)), jnp.asarray([1, 2]), jnp.zeros((3, 128)), jnp.zeros((2, 8, 5, 128))
+    x, length, position, ask = (
+        jnp.zeros((2, 3, 5, 128)),
+        jnp.asarray([1, 2]),
+        jnp.zeros((3, 128)),
+        jnp.zeros((2, 8, 5, 128)),
+    )
     on_tpu, on_gpu = (partial(temporal_attend, **options) for options in (INTERPRETED, ON_GPU))
     with pytest.raises(KernelError, match="one position a frame"):
         on_tpu(x, length, position[:2], ask)

@@ -73,8 +73,8 @@ def attended_over_time(
     backend: Backend | None = None,
     interpret: bool = False,
 ) -> tuple[Float[Array, "C E N H"], Float[Array, "C N H"]]:
-    """What the questions of v3 find in a clip's frames, and the frames' mean (`temporal_attend`): a device its own clips
-    and heads."""
+    """What the questions of v3 find in a clip's frames, and the frames' mean (`temporal_attend`): a device its own
+    clips and heads."""
     backend = backend or backend_of("temporal_pool")
     call, rules = partial(temporal_attend, backend=backend, interpret=interpret), current_rules()
     if rules is None or backend == "xla":

@@ -115,7 +115,7 @@ class FrameTransformer(nnx.Module):
         weight, bias, depth = self._weight("qkv"), self._weight("qkv_bias"), width // HEADS
         w_q, w_k, w_v = jnp.split(weight, 3, axis=2)
         last = last_frames(x, length) + position[jnp.maximum(length - 1, 0)][:, None]
-        q = (linear(last, w_q) + bias[:, :depth]) * depth**-0.5
+        q = (jnp.einsum("cnh,hed->cned", last, w_q) + bias[:, :depth]) * depth**-0.5
         asked = jnp.einsum("cned,hed->cenh", q, w_k)
         found, mean = attended_over_time(x, length, position, asked)
         value = jnp.einsum("cenh,hed->cned", found, w_v) + bias[:, 2 * depth :]
