@@ -61,6 +61,7 @@ from vidlmm.kernels.specs import (
     STAGES,
     STC,
     TEMPORAL,
+    AttendSpec,
     ClipSpec,
     PoolSpec,
     RowSpec,
@@ -142,7 +143,7 @@ def temporal_row(spec: ClipSpec) -> Row:
     return Row(lambda backend: temporal_case(spec, backend=backend), launches, (length,), flops, sizes.scored)
 
 
-def attend_row(spec: ClipSpec) -> Row:
+def attend_row(spec: AttendSpec) -> Row:
     x, _, ask = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in attend_case(spec).shapes[:3])
     sizes = attend_tpu.sizes_of(x, ask)
     launches = (attend_tpu.forward_launch(sizes), attend_tpu.backward_launch(sizes))

@@ -19,7 +19,7 @@ from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import ClipSpec, PoolSpec, RowSpec, SpliceSpec, StageSpec, StcSpec, splice_plan
+from vidlmm.kernels.specs import AttendSpec, ClipSpec, PoolSpec, RowSpec, SpliceSpec, StageSpec, StcSpec, splice_plan
 from vidlmm.kernels.splice import splice
 from vidlmm.kernels.stc_downsample import stc_downsample
 from vidlmm.kernels.stc_downsample.windows import Windows
@@ -119,7 +119,7 @@ def temporal_case(spec: ClipSpec, **options: Any) -> Case:
     return Case(call, shapes, (both, *[P()] * len(layer), both))
 
 
-def attend_case(spec: ClipSpec, **options: Any) -> Case:
+def attend_case(spec: AttendSpec, **options: Any) -> Case:
     """Clips on one axis of the mesh, heads on the other."""
     rows, clips, both = 1 + spec.side**2, P("data"), P("data", "model")
 

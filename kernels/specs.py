@@ -31,14 +31,25 @@ class PoolSpec:
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """Valley's reduction along time of clips of side x side patches and a class token a frame. heads: of v3."""
+    """Valley's reduction along time of clips of side x side patches and a class token a frame."""
 
     name: str
     clips: int
     frames: int
     side: int
     width: int
-    variant: Literal["v1", "v2", "v3"] = "v1"
+    variant: Literal["v1", "v2"] = "v1"
+
+
+@dataclass(frozen=True)
+class AttendSpec:
+    """Valley's v3: every row of a frame, the class token's too, has a question a head."""
+
+    name: str
+    clips: int
+    frames: int
+    side: int
+    width: int
     heads: int = 8
 
 
@@ -93,9 +104,9 @@ TEMPORAL = (
     ClipSpec("valley_7b_v2", 4, 8, 16, 4096, variant="v2"),
 )
 ATTENDED = (
-    ClipSpec("valley_7b_v3", 4, 8, 16, 4096, variant="v3"),
+    AttendSpec("valley_7b_v3", 4, 8, 16, 4096),
     # As many frames as a clip of the 13B model has.
-    ClipSpec("valley_13b_v3", 2, 32, 16, 5120, variant="v3"),
+    AttendSpec("valley_13b_v3", 2, 32, 16, 5120),
 )
 ROWS = (
     RowSpec("llava_video_7b", 26112, 4, 7),

@@ -7,6 +7,7 @@ of the two would be rounded. Frames behind a clip's end are never read. No two p
 
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any
 
 import jax
@@ -51,13 +52,13 @@ def sizes_of(x: Any, ask: Any, block: int | None = None) -> Sizes:
 
 def forward_launch(s: Sizes) -> Launch:
     """Grid: rows, clips."""
-    ins = (_frames(s), _lengths(s), _table(s), _asks(s))
+    ins = (_frames(s, 2), _lengths(s), _table(s), _asks(s))
     return Launch("temporal_attend_gpu", (s.rows, s.clips), ins, (_asks(s), _means(s)))
 
 
 def backward_launch(s: Sizes) -> Launch:
     """Grid: rows, clips."""
-    ins = (_frames(s), _lengths(s), _table(s), _asks(s), _asks(s), _means(s))
+    ins = (_frames(s, 2), _lengths(s), _table(s), _asks(s, 2), _asks(s, 2), _means(s))
     return Launch("temporal_attend_gpu_dx", (s.rows, s.clips), ins, (_frames(s), _asks(s)))
 
 
@@ -196,12 +197,15 @@ def _backward_body(
     jax.lax.fori_loop(0, blocks, out, None)
 
 
-def _frames(s: Sizes) -> Part:
-    return Part((s.clips, s.frames, s.rows, s.width), s.dtype, (0, 1))
+def _frames(s: Sizes, times: int = 1) -> Part:
+    """times: that a program asks for them."""
+    shape = (s.clips, s.frames, s.rows, s.width)
+    return Part(shape, s.dtype, (0, 1), times * prod(shape))
 
 
-def _asks(s: Sizes) -> Part:
-    return Part((s.clips, s.heads, s.rows, s.width), s.dtype, (0, 1))
+def _asks(s: Sizes, times: int = 1) -> Part:
+    shape = (s.clips, s.heads, s.rows, s.width)
+    return Part(shape, s.dtype, (0, 1), times * prod(shape))
 
 
 def _means(s: Sizes) -> Part:
@@ -209,7 +213,7 @@ def _means(s: Sizes) -> Part:
 
 
 def _table(s: Sizes) -> Part:
-    return Part((s.frames, s.width), s.dtype, ())
+    return Part((s.frames, s.width), s.dtype, (), 2 * s.frames * s.width)
 
 
 def _lengths(s: Sizes) -> Part:

@@ -1,6 +1,5 @@
 """temporal_pool and temporal_attend: clips of several lengths, for TPU and GPU step by step on this machine."""
 
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from tests.kernels.close import compare, drawn, exactly, in_float64, rounded, values_and_pulls
 from vidlmm.kernels import KernelError, temporal_attend, temporal_pool
-from vidlmm.kernels.specs import ATTENDED, TEMPORAL, ClipSpec, cut_clip
+from vidlmm.kernels.specs import TEMPORAL, AttendSpec, ClipSpec, cut_clip
 from vidlmm.kernels.temporal_pool import attend_gpu, attend_tpu, gpu, reference, tpu
 
 INTERPRETED: dict[str, Any] = {"backend": "tpu", "interpret": True}
@@ -109,7 +108,7 @@ def test_limits():
         v1(jnp.zeros((1, 1, 577, 4096)), length[:1])
 
 
-def _attended(spec: ClipSpec, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+def _attended(spec: AttendSpec, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Frames and questions whose scores are about one, and positions."""
     rows = 1 + spec.side**2
     x, ask, position = drawn(
@@ -134,7 +133,7 @@ def _attend(of, length, position, **options):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_what_rows_ask_their_frames(dtype):
     """Values and gradients: a whole clip, and a shorter one whose rest is never looked at."""
-    spec = replace(cut_clip(ATTENDED[0]), side=6)
+    spec = AttendSpec("cut", 2, 4, 6, 128)
     arrays, position = _attended(spec, spec.frames)
     arrays, position = rounded(arrays, dtype), exactly(rounded([position], dtype))[0]
     length = [spec.frames, spec.frames - 1]
@@ -148,7 +147,7 @@ def test_what_rows_ask_their_frames(dtype):
 
 def test_rows_of_a_clip_without_frames_find_nothing():
     """Zeros, and no gradient, whatever stands there."""
-    spec = replace(cut_clip(ATTENDED[0]), side=3, heads=2)
+    spec = AttendSpec("none", 2, 4, 3, 128, heads=2)
     arrays, position = _attended(spec, 3)
     arrays = rounded(arrays, "float32")
     arrays[0] = arrays[0].at[0].set(jnp.inf)
@@ -161,7 +160,7 @@ def test_rows_of_a_clip_without_frames_find_nothing():
 @pytest.mark.parametrize("of", [attend_tpu.temporal_attend, attend_gpu.temporal_attend], ids=["tpu", "gpu"])
 def test_blocks_do_not_matter_to_what_rows_find(of):
     """Rows and columns that blocks do not divide, more frames than a power of two, one head."""
-    spec = ClipSpec("blocks", 2, 5, 6, 40, "v3", heads=1)
+    spec = AttendSpec("blocks", 2, 5, 6, 40, heads=1)
     arrays, position = _attended(spec, 5)
     arrays = rounded(arrays, "float32")
     wanted = in_float64(_attend(reference.temporal_attend, [5, 2], position), exactly(arrays), 7)
@@ -172,7 +171,7 @@ def test_blocks_do_not_matter_to_what_rows_find(of):
 
 def test_scores_far_apart_do_not_overflow():
     """The frame with the largest score is what a row finds."""
-    spec = ClipSpec("far", 1, 3, 3, 128, "v3", heads=2)
+    spec = AttendSpec("far", 1, 3, 3, 128, heads=2)
     (x, ask), position = _attended(spec, 11)
     arrays = rounded([x, 1e4 * ask], "float32")
     wanted = in_float64(_attend(reference.temporal_attend, [3], position), exactly(arrays), 7)[0]
@@ -195,7 +194,7 @@ def test_frames_come_once_each_way_where_rows_ask():
 
 
 def test_limits_of_what_rows_ask(untyped):
-    """Raised before anything is traced; "auto" leaves them to plain JAX."""
+    """Raised before anything is traced."""
     x, length, position, ask = (
         jnp.zeros((2, 3, 5, 128)),
         jnp.asarray([1, 2]),
