@@ -37,6 +37,7 @@ from jax.experimental.layout import Format, Layout
 from vidlmm.kernels.cases import (
     NAMES,
     Case,
+    attend_case,
     attention_case,
     mesh,
     project_case,
@@ -53,12 +54,14 @@ from vidlmm.kernels.project_pool import tpu as project_tpu
 from vidlmm.kernels.slowfast_pool import tpu as slowfast_tpu
 from vidlmm.kernels.slowfast_pool.rows import Rows
 from vidlmm.kernels.specs import (
+    ATTENDED,
     POOLS,
     ROWS,
     SPLICES,
     STAGES,
     STC,
     TEMPORAL,
+    AttendSpec,
     ClipSpec,
     PoolSpec,
     RowSpec,
@@ -70,6 +73,7 @@ from vidlmm.kernels.specs import (
 from vidlmm.kernels.splice import tpu as splice_tpu
 from vidlmm.kernels.splice.plan import by_reader, numbered
 from vidlmm.kernels.stc_downsample import launches as stc_launches
+from vidlmm.kernels.temporal_pool import attend_tpu
 from vidlmm.kernels.temporal_pool import tpu as temporal_tpu
 from vidlmm.kernels.tree_attention import launches as attention_launches
 from vidlmm.kernels.tree_attention.rule import Ids, sight
@@ -137,6 +141,13 @@ def temporal_row(spec: ClipSpec) -> Row:
     flops = (4 if sizes.scored else 1) * sizes.clips * sizes.frames * sizes.rows * sizes.width
     length = np.full(sizes.clips, sizes.frames)
     return Row(lambda backend: temporal_case(spec, backend=backend), launches, (length,), flops, sizes.scored)
+
+
+def attend_row(spec: AttendSpec) -> Row:
+    x, _, ask = (jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in attend_case(spec).shapes[:3])
+    sizes = attend_tpu.sizes_of(x, ask)
+    launches = (attend_tpu.forward_launch(sizes), attend_tpu.backward_launch(sizes))
+    return Row(lambda backend: attend_case(spec, backend=backend), launches, (), launches[0].flops, True)
 
 
 def attention_row(spec: RowSpec) -> Row:
@@ -207,6 +218,7 @@ KERNELS: dict[str, dict[str, Row]] = {
     "slowfast_pool": {spec.name: slowfast_row(spec) for spec in POOLS[:2]},
     "splice": {spec.name: splice_row(spec) for spec in SPLICES[:2]},
     "temporal_pool": {spec.name: temporal_row(spec) for spec in (TEMPORAL[0], TEMPORAL[2])},
+    "temporal_attend": {spec.name: attend_row(spec) for spec in ATTENDED},
     "tree_attention": {spec.name: attention_row(spec) for spec in ROWS[:6]},
     "stc_downsample": {spec.name: stc_row(spec) for spec in STC},
     "depthwise_norm": {spec.name: stage_row(spec) for spec in STAGES},
@@ -217,17 +229,18 @@ def program(case: Case, device: Any, backward: bool, plain: bool, folder: str) -
     """Compiled for one device, with its text in a folder. plain: arrays lie row by row."""
 
     def both(*arrays: Any) -> Any:
-        out, back = jax.vjp(case.call, *arrays[:-1])
-        return out, back(arrays[-1])
+        out, back = jax.vjp(case.call, *arrays[: -case.results])
+        return out, back(arrays[-1] if case.results == 1 else arrays[-case.results :])
 
     place = jax.sharding.SingleDeviceSharding(device)
-    shapes = case.shapes if backward else case.shapes[:-1]
+    shapes = case.shapes if backward else case.shapes[: -case.results]
     arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=place) for shape in shapes]
     function = both if backward else case.call
     options = {}
     if plain:
         formats = [Format(Layout(tuple(range(len(shape)))), place) for shape in case.shapes]
-        out = (formats[-1], tuple(formats[:-1])) if backward else formats[-1]
+        results = formats[-1] if case.results == 1 else tuple(formats[-case.results :])
+        out = (results, tuple(formats[: -case.results])) if backward else results
         options = {"in_shardings": tuple(formats[: len(shapes)]), "out_shardings": out}
     told = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
     with compiling_for(device):
@@ -237,7 +250,8 @@ def program(case: Case, device: Any, backward: bool, plain: bool, folder: str) -
 def floor(case: Case, backward: bool, again: bool) -> int:
     """Bytes: forward reads the arguments and writes the result; backward reads the pull and, where the gradients depend
     on them, the arguments, and writes the gradients."""
-    ins, out = sum(2 * prod(shape) for shape in case.shapes[:-1]), 2 * prod(case.shapes[-1])
+    sizes = [2 * prod(shape) for shape in case.shapes]
+    ins, out = sum(sizes[: -case.results]), sum(sizes[-case.results :])
     return ins + out + (out + (2 if again else 1) * ins if backward else 0)
 
 

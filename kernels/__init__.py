@@ -10,7 +10,7 @@ from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.splice import splice
 from vidlmm.kernels.stc_downsample import stc_downsample
-from vidlmm.kernels.temporal_pool import temporal_pool
+from vidlmm.kernels.temporal_pool import temporal_attend, temporal_pool
 from vidlmm.kernels.tree_attention import tree_attention
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "slowfast_pool",
     "splice",
     "stc_downsample",
+    "temporal_attend",
     "temporal_pool",
     "tree_attention",
 ]

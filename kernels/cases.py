@@ -19,11 +19,11 @@ from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import ClipSpec, PoolSpec, RowSpec, SpliceSpec, StageSpec, StcSpec, splice_plan
+from vidlmm.kernels.specs import AttendSpec, ClipSpec, PoolSpec, RowSpec, SpliceSpec, StageSpec, StcSpec, splice_plan
 from vidlmm.kernels.splice import splice
 from vidlmm.kernels.stc_downsample import stc_downsample
 from vidlmm.kernels.stc_downsample.windows import Windows
-from vidlmm.kernels.temporal_pool import temporal_pool
+from vidlmm.kernels.temporal_pool import temporal_attend, temporal_pool
 from vidlmm.kernels.tree_attention import tree_attention
 from vidlmm.kernels.tree_attention.rule import Ids, sight
 
@@ -48,11 +48,12 @@ ALONE = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_MIN_
 
 
 class Case(NamedTuple):
-    """A call, the shapes of all devices together, and how a 2 x 2 mesh splits them; the last is the result's."""
+    """A call, the shapes of all devices together, and how a 2 x 2 mesh splits them; the last ones are the results'."""
 
     call: Callable[..., Any]
     shapes: tuple[tuple[int, ...], ...]
     splits: tuple[P, ...]
+    results: int = 1
 
 
 def mesh(target: str) -> Mesh:
@@ -118,6 +119,18 @@ def temporal_case(spec: ClipSpec, **options: Any) -> Case:
     return Case(call, shapes, (both, *[P()] * len(layer), both))
 
 
+def attend_case(spec: AttendSpec, **options: Any) -> Case:
+    """Clips on one axis of the mesh, heads on the other."""
+    rows, clips, both = 1 + spec.side**2, P("data"), P("data", "model")
+
+    def call(x: Any, position: Any, ask: Any) -> Any:
+        return temporal_attend(x, jnp.full(x.shape[0], spec.frames, jnp.int32), position, ask, **options)
+
+    x, asked = (spec.clips, spec.frames, rows, spec.width), (spec.clips, spec.heads, rows, spec.width)
+    shapes = (x, (spec.frames, spec.width), asked, asked, (spec.clips, rows, spec.width))
+    return Case(call, shapes, (clips, P(), both, both, clips), 2)
+
+
 def attention_case(spec: RowSpec, **options: Any) -> Case:
     """A row a device and more. Key heads on the other axis, or the places of the queries."""
 
@@ -173,23 +186,23 @@ def splice_case(spec: SpliceSpec, sequences: int = 2, **options: Any) -> Case:
 
 def lowered(case: Case, mesh: Mesh) -> Any:
     """The program of a call on the parts that each device holds, with the gradients of all devices together."""
-    function = jax.shard_map(
-        case.call, mesh=mesh, in_specs=case.splits[:-1], out_specs=case.splits[-1], check_vma=False
-    )
+    outs = case.splits[-1] if case.results == 1 else case.splits[-case.results :]
+    specs = {"in_specs": case.splits[: -case.results], "out_specs": outs}
+    function = jax.shard_map(case.call, mesh=mesh, check_vma=False, **specs)
 
     arrays = [
         jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=NamedSharding(mesh, split))
         for shape, split in zip(case.shapes, case.splits, strict=True)
     ]
     with compiling_for(mesh.devices.flat[0]):
-        return jax.jit(both_directions(function)).lower(*arrays)
+        return jax.jit(both_directions(function, case.results)).lower(*arrays)
 
 
-def both_directions(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Of the arguments and the pull on the result: the result and the gradients."""
+def both_directions(function: Callable[..., Any], results: int = 1) -> Callable[..., Any]:
+    """Of the arguments and the pulls on the results: the results and the gradients."""
 
     def both(*arrays: Any) -> Any:
-        out, back = jax.vjp(function, *arrays[:-1])
-        return out, back(arrays[-1])
+        out, back = jax.vjp(function, *arrays[:-results])
+        return out, back(arrays[-1] if results == 1 else arrays[-results:])
 
     return both

@@ -42,6 +42,18 @@ class ClipSpec:
 
 
 @dataclass(frozen=True)
+class AttendSpec:
+    """Valley's v3: every row of a frame, the class token's too, has a question a head."""
+
+    name: str
+    clips: int
+    frames: int
+    side: int
+    width: int
+    heads: int = 8
+
+
+@dataclass(frozen=True)
 class RowSpec:
     """Rows of a decoder's attention: key heads, query heads on each, numbers of a head. parts: devices that share the
     queries of a row by its places; otherwise they share the key heads."""
@@ -90,8 +102,11 @@ TEMPORAL = (
     ClipSpec("valley2_7b", 4, 8, 16, 4096),
     ClipSpec("valley_13b_v1", 2, 32, 16, 5120),
     ClipSpec("valley_7b_v2", 4, 8, 16, 4096, variant="v2"),
-    # The residual mean of v3, whose attention is no kernel.
-    ClipSpec("valley_7b_v3", 4, 8, 16, 4096),
+)
+ATTENDED = (
+    AttendSpec("valley_7b_v3", 4, 8, 16, 4096),
+    # As many frames as a clip of the 13B model has.
+    AttendSpec("valley_13b_v3", 2, 32, 16, 5120),
 )
 ROWS = (
     RowSpec("llava_video_7b", 26112, 4, 7),

@@ -1,4 +1,4 @@
-"""The specification: shares of frames, and the sum of frames by them."""
+"""The specifications: shares of frames, and the sum of frames by them."""
 
 import jax
 import jax.numpy as jnp
@@ -14,3 +14,16 @@ def temporal_pool(x: jax.Array, length: jax.Array, weight: jax.Array | None, bia
         scores = jnp.einsum("ctph,ph->ct", seen, weight) + bias
         share = jax.nn.softmax(jnp.where(there, scores, -1e30), axis=1)
     return jnp.einsum("ct,ctph->cph", share.astype(x.dtype), seen)
+
+
+def temporal_attend(
+    x: jax.Array, length: jax.Array, position: jax.Array, ask: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """See `vidlmm.kernels.temporal_attend`; in the type of the inputs."""
+    there = jnp.arange(x.shape[1]) < length[:, None]
+    seen = jnp.where(there[:, :, None, None], x, 0)
+    z = seen + position[: x.shape[1], None]
+    scores = jnp.einsum("cenh,ctnh->cent", ask, z)
+    share = jax.nn.softmax(jnp.where(there[:, None, None], scores, -1e30), axis=3) * there[:, None, None]
+    weighted = jnp.einsum("cent,ctnh->cenh", share.astype(x.dtype), z)
+    return weighted, jnp.sum(seen, axis=1) / jnp.maximum(length, 1).astype(x.dtype)[:, None, None]

@@ -21,3 +21,20 @@ def shares(seen: jax.Array, there: jax.Array, weight: jax.Array, bias: jax.Array
     wide = jnp.promote_types(seen.dtype, jnp.float32)
     scores = jnp.einsum("ctph,ph->ct", seen, weight.astype(seen.dtype), preferred_element_type=wide)
     return jax.nn.softmax(jnp.where(there, scores + bias.astype(wide), -1e30), axis=1)
+
+
+def temporal_attend(
+    x: jax.Array, length: jax.Array, position: jax.Array, ask: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """See `vidlmm.kernels.temporal_attend`."""
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    there = jnp.arange(x.shape[1]) < length[:, None]
+    seen = jnp.where(there[:, :, None, None], x, 0)
+    z = seen + position.astype(x.dtype)[:, None]
+    scores = jnp.einsum("cenh,ctnh->cent", ask, z, preferred_element_type=wide)
+    share = jax.nn.softmax(jnp.where(there[:, None, None], scores, -1e30), axis=3)
+    # The shares of a clip without frames are no zeros.
+    share = jnp.where(there[:, None, None], share, 0).astype(x.dtype)
+    weighted = jnp.einsum("cent,ctnh->cenh", share, z, preferred_element_type=wide)
+    mean = jnp.sum(seen, axis=1, dtype=wide) / jnp.maximum(length, 1)[:, None, None]
+    return weighted.astype(x.dtype), mean.astype(x.dtype)

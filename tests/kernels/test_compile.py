@@ -12,6 +12,7 @@ import pytest
 from vidlmm.kernels import compiling_for
 from vidlmm.kernels.cases import (
     NAMES,
+    attend_case,
     attention_case,
     both_directions,
     gpu,
@@ -24,13 +25,14 @@ from vidlmm.kernels.cases import (
     stc_case,
     temporal_case,
 )
-from vidlmm.kernels.specs import POOLS, ROWS, SPLICES, STAGES, STC, TEMPORAL
+from vidlmm.kernels.specs import ATTENDED, POOLS, ROWS, SPLICES, STAGES, STC, TEMPORAL
 
 CASES = {
     **{f"project_pool-{spec.name}": project_case(spec, backend="tpu") for spec in POOLS},
     **{f"slowfast_pool-{spec.name}": slowfast_case(spec, backend="tpu") for spec in POOLS},
     **{f"splice-{spec.name}": splice_case(spec, backend="tpu") for spec in SPLICES},
     **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="tpu") for spec in TEMPORAL},
+    **{f"temporal_attend-{spec.name}": attend_case(spec, backend="tpu") for spec in ATTENDED},
     **{f"tree_attention-{spec.name}": attention_case(spec, backend="tpu") for spec in ROWS},
     **{f"stc_downsample-{spec.name}": stc_case(spec, backend="tpu") for spec in STC},
     **{f"depthwise_norm-{spec.name}": stage_case(spec, backend="tpu") for spec in STAGES},
@@ -43,9 +45,15 @@ ON_GPU = {
     **{f"tree_attention-{spec.name}": attention_case(spec, backend="gpu") for spec in ROWS},
     **{f"depthwise_norm-{spec.name}": stage_case(spec, backend="gpu") for spec in STAGES},
     **{f"stc_downsample-{spec.name}": stc_case(spec, backend="gpu") for spec in STC},
+    **{f"temporal_attend-{spec.name}": attend_case(spec, backend="gpu") for spec in ATTENDED},
 }
 # The first shape of each kernel on all targets; every other on one of them, in turn.
-EVERYWHERE = {"project_pool-llava_video_7b", "slowfast_pool-llava_video_7b", "temporal_pool-valley_7b_v2"}
+EVERYWHERE = {
+    "project_pool-llava_video_7b",
+    "slowfast_pool-llava_video_7b",
+    "temporal_pool-valley_7b_v2",
+    "temporal_attend-valley_7b_v3",
+}
 PROGRAMS = [
     (name, target)
     for number, name in enumerate(CASES)
@@ -76,8 +84,9 @@ def test_compiles_for_an_h100(name: str):
     """Both directions in one program, to the machine's code: what a program of a kernel holds fits."""
     device = gpu()
     place = jax.sharding.SingleDeviceSharding(device)
-    arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=place) for shape in ON_GPU[name].shapes]
+    case = ON_GPU[name]
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=place) for shape in case.shapes]
     with compiling_for(device):
-        program = jax.jit(both_directions(ON_GPU[name].call)).lower(*arrays).compile()
+        program = jax.jit(both_directions(case.call, case.results)).lower(*arrays).compile()
     called = re.findall(r'custom_call_target="[^"]*triton', program.as_text() or "")
     assert len(called) >= 2

@@ -18,6 +18,7 @@ from vidlmm.kernels import (
 )
 from vidlmm.kernels.cases import (
     Case,
+    attend_case,
     attention_case,
     both_directions,
     project_case,
@@ -27,13 +28,14 @@ from vidlmm.kernels.cases import (
     stc_case,
     temporal_case,
 )
-from vidlmm.kernels.specs import POOLS, ROWS, SPLICES, STAGES, STC, TEMPORAL
+from vidlmm.kernels.specs import ATTENDED, POOLS, ROWS, SPLICES, STAGES, STC, TEMPORAL
 
 CASES = {
     "project_pool": project_case(POOLS[2]),
     "slowfast_pool": slowfast_case(POOLS[1]),
     "splice": splice_case(SPLICES[0], 1),
     "temporal_pool": temporal_case(TEMPORAL[2]),
+    "temporal_attend": attend_case(ATTENDED[0]),
     "tree_attention": attention_case(ROWS[0]),
     "stc_downsample": stc_case(STC[4]),
     "depthwise_norm": stage_case(STAGES[2]),
@@ -46,12 +48,15 @@ ON_GPU = {
     **{f"tree_attention-{spec.name}": attention_case(spec, backend="gpu") for spec in ROWS},
     **{f"depthwise_norm-{spec.name}": stage_case(spec, backend="gpu") for spec in STAGES},
     **{f"stc_downsample-{spec.name}": stc_case(spec, backend="gpu") for spec in STC},
+    **{f"temporal_attend-{spec.name}": attend_case(spec, backend="gpu") for spec in ATTENDED},
 }
 
 
 def _lowered(case: Case, *platforms: str) -> str:
     arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in case.shapes]
-    return jax.jit(both_directions(case.call)).trace(*arrays).lower(lowering_platforms=platforms).as_text()
+    return (
+        jax.jit(both_directions(case.call, case.results)).trace(*arrays).lower(lowering_platforms=platforms).as_text()
+    )
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -15,7 +15,7 @@ import numpy as np
 
 from vidlmm.kernels import splice
 from vidlmm.models import merge
-from vidlmm.models.reduced import pooled_over_time, projected_cells
+from vidlmm.models.reduced import attended_over_time, pooled_over_time, projected_cells
 from vidlmm.models.sharding import placed
 from vidlmm.parallel import Rules, make_mesh
 
@@ -44,6 +44,15 @@ def main() -> None:
         length = jnp.asarray([3, 1, 2, 3])
         return lambda x, *layer: pooled_over_time(x, length, *layer, backend=backend, interpret=backend == "tpu")
 
+    def asked(backend: Any) -> Callable[..., Any]:
+        def call(x: Any, ask: Any) -> Any:
+            length, options = jnp.asarray([3, 1, 2, 3]), {"backend": backend, "interpret": backend == "tpu"}
+            weighted, mean = attended_over_time(x, length, position, ask, **options)
+            return jnp.concatenate([weighted, mean[:, None]], axis=1)
+
+        return call
+
+    position, questions = draw(3, 128), [draw(4, 3, 5, 128), draw(4, 4, 5, 128) / 128**0.5]
     projector = [draw(4, 25, 8), draw(8, 256), draw(256)]
     scored = [draw(4, 3, 5, 128), draw(4, 128) / 512**0.5, draw(1)]
     plan = [jnp.asarray(rng.integers(low, high, (4, 6)), jnp.int32) for low, high in ((0, 5), (0, 3))]
@@ -62,6 +71,7 @@ def main() -> None:
         ("cells", cells, projector, rules),
         ("mean", clips, scored[:1], rules),
         ("scores", clips, scored, rules),
+        ("asked", asked, questions, rules),
         ("merge", merged, [draw(4, 128), draw(3, 128), draw(6, 128), draw(8, 128)], places),
     ]
     found = {}

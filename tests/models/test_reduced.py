@@ -20,7 +20,7 @@ from vidlmm.models.connector import Connector
 from vidlmm.models.merge import gather_rows
 from vidlmm.models.reduced import backend_of, projected_cells
 from vidlmm.models.sharding import placed
-from vidlmm.models.valley import FrameMean, FrameScores
+from vidlmm.models.valley import FrameMean, FrameScores, FrameTransformer
 from vidlmm.parallel import Rules, make_mesh
 from vidlmm.spec import SYSTEMS, ConnectorSpec, SlowFastSpec
 
@@ -35,7 +35,7 @@ def test_four_devices_give_the_numbers_of_one() -> None:
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout.splitlines()[-1])
-    assert set(found) == {"cells", "mean", "scores", "merge"}
+    assert set(found) == {"cells", "mean", "scores", "asked", "merge"}
     assert max(max(errors) for errors in found.values()) <= 1e-5, found
 
 
@@ -96,7 +96,9 @@ def test_a_merge_for_tpu_runs_the_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @needs_compiler
-@pytest.mark.parametrize("name", ["llava_video_7b", "llava_video_7b_released", "valley2_7b", "valley_7b_v2"])
+@pytest.mark.parametrize(
+    "name", ["llava_video_7b", "llava_video_7b_released", "valley2_7b", "valley_7b_v2", "valley_7b_v3"]
+)
 def test_a_program_for_tpu_runs_the_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is compiled here, where there is none; the devices of the mesh decide. A system that shows every patch of its
     pictures stays in plain JAX."""
@@ -104,7 +106,11 @@ def test_a_program_for_tpu_runs_the_kernels(name: str, monkeypatch: pytest.Monke
     devices = list(mesh("v5e").devices.flat)
     rules = Rules(make_mesh({"data": 2, "tensor": 2}, devices), 4)
     spec = SYSTEMS[name].connector
-    modules: dict[str, Any] = {"valley_v1": FrameMean, "valley_v2": lambda: FrameScores(512, 256, rngs=nnx.Rngs(0))}
+    modules: dict[str, Any] = {
+        "valley_v1": FrameMean,
+        "valley_v2": lambda: FrameScores(512, 256, rngs=nnx.Rngs(0)),
+        "valley_v3": lambda: FrameTransformer(512, rngs=nnx.Rngs(0)),
+    }
     make = modules.get(spec.temporal, lambda: Connector(replace(spec, slowfast=None), 64, 729, 512, rngs=nnx.Rngs(0)))
     graph, params = nnx.split(nnx.eval_shape(make))
     shape, more = ((4, 8, 257, 512), (jnp.zeros(4, jnp.int32),)) if spec.temporal != "none" else ((4, 729, 64), ())
@@ -120,7 +126,8 @@ def test_a_program_for_tpu_runs_the_kernels(name: str, monkeypatch: pytest.Monke
     )
     with placed(rules):
         lowered = jax.jit(jax.grad(total, argnums=(0, 1))).lower(*given)
-    kernel = "temporal_pool_tpu" if spec.temporal != "none" else "project_pool_tpu"
+    kernels = {"none": "project_pool_tpu", "valley_v3": "temporal_attend_tpu"}
+    kernel = kernels.get(spec.temporal, "temporal_pool_tpu")
     if name == "llava_video_7b_released":
         assert kernel not in lowered.as_text()
     else:

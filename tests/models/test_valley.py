@@ -1,7 +1,7 @@
 """Valley's temporal modules against the original's numbers, and clips that are shorter than their buffer."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -15,7 +15,10 @@ from tests.media.golden_case import Case
 from tests.models.clip_case import Get, clip_spec, clip_tower, ruled, seeded_get
 from vidlmm.checkpoint.valley import temporal_rules
 from vidlmm.kernels.temporal_pool.xla import shares
-from vidlmm.models.valley import FrameMean, FrameScores, FrameTransformer, sinusoids, within
+from vidlmm.models import valley
+from vidlmm.models.norms import layer_norm
+from vidlmm.models.reduced import attended_over_time
+from vidlmm.models.valley import FrameMean, FrameScores, FrameTransformer, sinusoids
 
 VERSIONS = ("valley_v1", "valley_v2", "valley_v3")
 
@@ -86,10 +89,10 @@ def test_the_module_gives_the_originals_pooled_patches(goldens, version):
     clip = jnp.asarray(projected)[None]
     golden.assert_close("pooled_patches", np.asarray(run(module, clip, lengths(8)))[0])
     if version == "valley_v2":
-        found = shares(clip[:, :, 1:], within(lengths(8), 8), module.weight[...], module.bias[...])
+        found = shares(clip[:, :, 1:], jnp.ones((1, 8), bool), module.weight[...], module.bias[...])
         golden.assert_close("frame_scores", np.asarray(found)[0])
     if version == "valley_v3":
-        golden.assert_close("encoder_last_step", np.asarray(module.last_step(clip[:, :, 1:], lengths(8)))[0])
+        golden.assert_close("encoder_last_step", np.asarray(module.encode(clip, lengths(8))[0])[0, 1:])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -140,6 +143,49 @@ def test_v3s_position_table_is_not_trained_and_its_weights_are():
     loss = jax.grad(lambda p: jnp.sum(jnp.sin(nnx.merge(graph, p)(clips(2, 3), lengths(3, 2)))))
     for path, grad in nnx.to_flat_state(jax.jit(loss)(params)):
         assert bool(np.any(grad.get_value())) is (path[-1] != "position"), path
+
+
+def test_v3_with_its_kernel_gives_the_numbers_of_plain_jax(monkeypatch):
+    """And its gradients."""
+    graph, params = nnx.split(module_of("valley_v3", partial(some_tensor, width=128), 128))
+    x = clips(2, 3, width=128)
+
+    def both() -> Any:
+        def total(params: Any, x: jax.Array) -> Any:
+            found = nnx.merge(graph, params)(x, lengths(3, 2))
+            return jnp.sum(jnp.sin(found)), found
+
+        return jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))(params, x)
+
+    wanted = both()
+    kernel = partial(attended_over_time, backend="tpu", interpret=True)
+    monkeypatch.setattr(valley, "attended_over_time", kernel)
+    for one, right in zip(jax.tree.leaves(both()), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(one, right, rtol=1e-4, atol=1e-5)
+
+
+def test_v3_is_the_transformer_that_makes_all_keys_and_values():
+    """With the bias of the keys, which cancels; values, and gradients of every weight of the attention."""
+    module, x, depth = small("valley_v3"), clips(1, 4), 2
+    graph, params = nnx.split(module)
+
+    def written_out(p: Any) -> jax.Array:
+        z = x[0] + p["position"][:4, None]
+        q, k, v = jnp.split(jnp.einsum("tnh,hed->tned", z, p["qkv"]) + p["qkv_bias"], 3, axis=3)
+        share = jax.nn.softmax(jnp.einsum("ned,tned->net", q[-1], k) * depth**-0.5)
+        found = jnp.einsum("nef,efh->nh", jnp.einsum("net,tned->ned", share, v), p["out"]) + p["out_bias"]
+        a = layer_norm(z[-1] + found, p["norm1_scale"], p["norm1_bias"], 1e-5)
+        h = jax.nn.relu(a @ p["up"] + p["up_bias"]) @ p["down"] + p["down_bias"]
+        return (layer_norm(a + h, p["norm2_scale"], p["norm2_bias"], 1e-5) + jnp.mean(x[0], axis=0))[1:]
+
+    plain = {path[-1]: leaf.get_value() for path, leaf in nnx.to_flat_state(params)}
+    wanted = jax.jit(jax.value_and_grad(lambda p: jnp.sum(jnp.sin(written_out(p)))))(plain)
+    total = jax.value_and_grad(lambda p: jnp.sum(jnp.sin(nnx.merge(graph, p)(x, lengths(4)))))
+    value, grads = jax.jit(total)(params)
+    np.testing.assert_allclose(value, wanted[0], rtol=1e-5)
+    for path, grad in nnx.to_flat_state(grads):
+        if path[-1] != "position":
+            np.testing.assert_allclose(grad.get_value(), wanted[1][path[-1]], rtol=1e-4, atol=1e-5, err_msg=path[-1])
 
 
 def test_a_fresh_v3_starts_from_sinusoids():

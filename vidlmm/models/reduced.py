@@ -9,7 +9,7 @@ from functools import partial
 import jax
 from jaxtyping import Array, Float, Int
 
-from vidlmm.kernels import choose, project_pool, temporal_pool
+from vidlmm.kernels import choose, project_pool, temporal_attend, temporal_pool
 from vidlmm.kernels.activations import Activation
 from vidlmm.kernels.choice import Backend, Kernel
 from vidlmm.models.sharding import Spec, axes_of, current_rules, per_device
@@ -63,3 +63,23 @@ def pooled_over_time(
     clips = Spec(axes_of(where, 0) or None)
     own = per_device(call, rules, (where, clips, *[Spec()] * len(layer)), where, kernel=True)
     return own(x, length, *layer)
+
+
+def attended_over_time(
+    x: Float[Array, "C T N H"],
+    length: Int[Array, " C"],
+    position: Float[Array, "T H"],
+    ask: Float[Array, "C E N H"],
+    backend: Backend | None = None,
+    interpret: bool = False,
+) -> tuple[Float[Array, "C E N H"], Float[Array, "C N H"]]:
+    """What the questions of v3 find in a clip's frames, and the frames' mean (`temporal_attend`): a device its own
+    clips and heads."""
+    backend = backend or backend_of("temporal_pool")
+    call, rules = partial(temporal_attend, backend=backend, interpret=interpret), current_rules()
+    if rules is None or backend == "xla":
+        return call(x, length, position, ask)
+    where = rules.used(("rows", "heads", None, None), ask.shape)
+    clips, heads = (axes_of(where, d) or None for d in (0, 1))
+    parts, outs = (Spec(clips), Spec(clips), Spec(), Spec(clips, heads)), (Spec(clips, heads), Spec(clips))
+    return per_device(call, rules, parts, outs, kernel=True)(x, length, position, ask)

@@ -10,13 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jaxtyping import Array, Float, Float32, Int
 
-from vidlmm.models.attention import attend
 from vidlmm.models.linear import linear
 from vidlmm.models.norms import layer_norm
 from vidlmm.models.params import Maker
-from vidlmm.models.reduced import pooled_over_time
+from vidlmm.models.reduced import attended_over_time, pooled_over_time
 
 # Constants of the released code, whatever the width: torch's own defaults but for the heads (valley_model.py:59-66).
 HEADS = 8
@@ -67,8 +66,10 @@ class FrameTransformer(nnx.Module):
 
     z = x + position;  a = LN1(z + A(z));  out = LN2(a + MLP(a)) at the last step, + mean(x)
 
-    Only the last step is read, so only its query, norms and MLP are computed; keys and values come from all steps.
-    `position` is a table of sinusoids that no stage trains.
+    Only the last step is read, so only its query, norms and MLP are computed, and no keys and values of all steps. A
+    head's score q . (W_k z + b_k) is (W_k^T q) . z and a number that is the same for all steps and so cancels in the
+    softmax; its sum of values w_t (W_v z_t + b_v), the weights of which add up to one, is W_v (sum of w_t z_t) + b_v.
+    So b_k counts for nothing. `position` is a table of sinusoids that no stage trains.
     """
 
     def __init__(self, width: int, *, rngs: nnx.Rngs, dtype: Any = jnp.float32, param_dtype: Any = jnp.float32):
@@ -99,41 +100,52 @@ class FrameTransformer(nnx.Module):
         Raises:
             ValueError: more frames than the table has positions.
         """
-        there = within(length, x.shape[1])
-        seen = patches(x.astype(self.dtype), there)
-        return self.last_step(seen, length) + pooled_over_time(x.astype(self.dtype), length)
+        encoded, mean = self.encode(x.astype(self.dtype), length)
+        return (encoded + mean)[:, 1:]
 
-    def last_step(self, x: Float[Array, "C T P H"], length: Int[Array, " C"]) -> Float[Array, "C P H"]:
-        """What the layer gives at each clip's last frame."""
-        clips, steps, cells, width = x.shape
+    def encode(
+        self, x: Float[Array, "C T N H"], length: Int[Array, " C"]
+    ) -> tuple[Float[Array, "C N H"], Float[Array, "C N H"]]:
+        """What the layer gives at each clip's last frame, and the mean over frames; of each row of a frame by itself,
+        the class token's too."""
+        steps, width = x.shape[1], x.shape[3]
         if steps > POSITIONS:
             raise ValueError(f"got clips of {steps} frames, the position table has {POSITIONS} rows: sample fewer")
-        z = x + jax.lax.stop_gradient(self._weight("position"))[:steps, None]
-        last = jnp.take_along_axis(z, jnp.maximum(length - 1, 0)[:, None, None, None], axis=1)[:, 0]
+        position = jax.lax.stop_gradient(self._weight("position"))[:steps]
         weight, bias, depth = self._weight("qkv"), self._weight("qkv_bias"), width // HEADS
-        q = linear(last, weight[..., :depth]) + bias[:, :depth]
-        kv = linear(z, weight[..., depth:]) + bias[:, depth:]
-        k, v = jnp.split(kv.transpose(0, 2, 3, 1, 4).reshape(clips * cells, HEADS, steps, -1), 2, axis=-1)
-        mask = jnp.repeat(within(length, steps), cells, axis=0)[:, None]
-        found = attend(q.reshape(clips * cells, HEADS, 1, 1, -1), k, v, mask).reshape(clips, cells, width)
-        found = linear(found, self._weight("out").reshape(width, width)) + self._weight("out_bias")
+        w_q, w_k, w_v = jnp.split(weight, 3, axis=2)
+        last = last_frames(x, length) + position[jnp.maximum(length - 1, 0)][:, None]
+        q = (jnp.einsum("cnh,hed->cned", last, w_q) + bias[:, :depth]) * depth**-0.5
+        asked = jnp.einsum("cned,hed->cenh", q, w_k)
+        found, mean = attended_over_time(x, length, position, asked)
+        value = jnp.einsum("cenh,hed->cned", found, w_v) + bias[:, 2 * depth :]
+        found = linear(value.reshape(last.shape), self._weight("out").reshape(width, width)) + self._weight("out_bias")
         a = layer_norm(last + found, self.norm1_scale[...], self.norm1_bias[...], NORM_EPS)
         h = jax.nn.relu(linear(a, self._weight("up")) + self._weight("up_bias"))
         h = linear(h, self._weight("down")) + self._weight("down_bias")
-        return layer_norm(a + h, self.norm2_scale[...], self.norm2_bias[...], NORM_EPS)
+        return layer_norm(a + h, self.norm2_scale[...], self.norm2_bias[...], NORM_EPS), mean
 
     def _weight(self, name: str) -> Array:
         return getattr(self, name)[...].astype(self.dtype)
 
 
-def within(length: Int[Array, " C"], steps: int) -> Bool[Array, "C T"]:
-    """Which of `steps` frames belong to each clip."""
-    return jnp.arange(steps) < length[:, None]
+@jax.custom_vjp
+def last_frames(x: Float[Array, "C T N H"], length: Int[Array, " C"]) -> Float[Array, "C N H"]:
+    """The last frame of each clip; zeros for a clip of none, whatever stands there."""
+    at = jnp.maximum(length - 1, 0)[:, None, None, None]
+    return jnp.where(length[:, None, None] > 0, jnp.take_along_axis(x, at, axis=1)[:, 0], 0)
 
 
-def patches(x: Float[Array, "C T M H"], there: Bool[Array, "C T"]) -> Float[Array, "C T P H"]:
-    """The rows after the class token; zeros after a clip's end, whatever stands there."""
-    return jnp.where(there[:, :, None, None], x[:, :, 1:], 0)
+def _last_frames_forward(x: Array, length: Array) -> tuple[Array, Array]:
+    return last_frames(x, length), jnp.arange(x.shape[1]) == length[:, None] - 1
+
+
+def _last_frames_backward(here: Array, pull: Array) -> tuple[Array, None]:
+    # The gather's own gradient is a scatter into an array of its own; this is read while it is added.
+    return jnp.where(here[:, :, None, None], pull[:, None], 0), None
+
+
+last_frames.defvjp(_last_frames_forward, _last_frames_backward)
 
 
 def sinusoids(rows: int, width: int) -> Float32[Array, "rows width"]:
