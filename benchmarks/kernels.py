@@ -179,7 +179,7 @@ def stc_row(spec: StcSpec) -> Row:
     launches, kept = tuple(make(sizes) for make in makers), stc_launches.forward_launch(sizes, differentiated=True)
     flops = 2 * prod(case.shapes[-1]) * prod(weight.shape[:4])
     length = np.full(spec.clips, spec.frames)
-    return Row(lambda backend: stc_case(spec, backend=backend), launches, (length,), flops, True, kept)
+    return Row(lambda backend: stc_case(spec, backend=backend), launches, (length,), flops, True, kept=kept)
 
 
 def stage_row(spec: StageSpec) -> Row:
@@ -210,7 +210,7 @@ def splice_row(spec: SpliceSpec) -> Row:
     def case(backend: str) -> Case:
         return splice_case(spec, 1, backend=backend)
 
-    return Row(case, tuple(launches), (), 0, False, (moved[0], sum(moved)), floors)
+    return Row(case, tuple(launches), (), 0, False, bytes=(moved[0], sum(moved)), floors=floors)
 
 
 KERNELS: dict[str, dict[str, Row]] = {

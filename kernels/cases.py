@@ -1,7 +1,7 @@
 """What each kernel is compiled for: TPUs and a GPU that the compilers know and this machine need not have."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,13 +13,29 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from vidlmm.kernels.choice import compiling_for
+from vidlmm.kernels.choice import Named, compiling_for
 from vidlmm.kernels.depthwise_norm import depthwise_norm
 from vidlmm.kernels.grids import pooled_side
 from vidlmm.kernels.project_pool import project_pool
 from vidlmm.kernels.slowfast_pool import slowfast_pool
 from vidlmm.kernels.slowfast_pool.rows import Rows
-from vidlmm.kernels.specs import AttendSpec, ClipSpec, PoolSpec, RowSpec, SpliceSpec, StageSpec, StcSpec, splice_plan
+from vidlmm.kernels.specs import (
+    ATTENDED,
+    POOLS,
+    ROWS,
+    SPLICES,
+    STAGES,
+    STC,
+    TEMPORAL,
+    AttendSpec,
+    ClipSpec,
+    PoolSpec,
+    RowSpec,
+    SpliceSpec,
+    StageSpec,
+    StcSpec,
+    splice_plan,
+)
 from vidlmm.kernels.splice import splice
 from vidlmm.kernels.stc_downsample import stc_downsample
 from vidlmm.kernels.stc_downsample.windows import Windows
@@ -182,6 +198,24 @@ def splice_case(spec: SpliceSpec, sequences: int = 2, **options: Any) -> Case:
     own = tuple((sequences * rows, spec.width) for rows in (*spec.media, spec.places))
     shapes = ((spec.vocab, spec.width), (spec.special, spec.width), *own)
     return Case(call, shapes, (P(None, "model"), P(None, "model"), *[P("data", "model")] * len(own)))
+
+
+def every_case(backend: Named) -> dict[str, Case]:
+    """All kernels at the real shapes of the systems, as "kernel-shape"."""
+    made: dict[str, tuple[Callable[..., Case], Sequence[Any]]] = {
+        "project_pool": (project_case, POOLS),
+        "slowfast_pool": (slowfast_case, POOLS),
+        # Of one sequence where no mesh splits them.
+        "splice": (partial(splice_case, sequences=2 if backend == "tpu" else 1), SPLICES),
+        "temporal_pool": (temporal_case, TEMPORAL),
+        "temporal_attend": (attend_case, ATTENDED),
+        "tree_attention": (attention_case, ROWS),
+        "stc_downsample": (stc_case, STC),
+        "depthwise_norm": (stage_case, STAGES),
+    }
+    return {
+        f"{kernel}-{spec.name}": case(spec, backend=backend) for kernel, (case, specs) in made.items() for spec in specs
+    }
 
 
 def lowered(case: Case, mesh: Mesh) -> Any:

@@ -10,43 +10,9 @@ import jax.numpy as jnp
 import pytest
 
 from vidlmm.kernels import compiling_for
-from vidlmm.kernels.cases import (
-    NAMES,
-    attend_case,
-    attention_case,
-    both_directions,
-    gpu,
-    lowered,
-    mesh,
-    project_case,
-    slowfast_case,
-    splice_case,
-    stage_case,
-    stc_case,
-    temporal_case,
-)
-from vidlmm.kernels.specs import ATTENDED, POOLS, ROWS, SPLICES, STAGES, STC, TEMPORAL
+from vidlmm.kernels.cases import NAMES, both_directions, every_case, gpu, lowered, mesh
 
-CASES = {
-    **{f"project_pool-{spec.name}": project_case(spec, backend="tpu") for spec in POOLS},
-    **{f"slowfast_pool-{spec.name}": slowfast_case(spec, backend="tpu") for spec in POOLS},
-    **{f"splice-{spec.name}": splice_case(spec, backend="tpu") for spec in SPLICES},
-    **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="tpu") for spec in TEMPORAL},
-    **{f"temporal_attend-{spec.name}": attend_case(spec, backend="tpu") for spec in ATTENDED},
-    **{f"tree_attention-{spec.name}": attention_case(spec, backend="tpu") for spec in ROWS},
-    **{f"stc_downsample-{spec.name}": stc_case(spec, backend="tpu") for spec in STC},
-    **{f"depthwise_norm-{spec.name}": stage_case(spec, backend="tpu") for spec in STAGES},
-}
-ON_GPU = {
-    **{f"project_pool-{spec.name}": project_case(spec, backend="gpu") for spec in POOLS},
-    **{f"slowfast_pool-{spec.name}": slowfast_case(spec, backend="gpu") for spec in POOLS},
-    **{f"splice-{spec.name}": splice_case(spec, 1, backend="gpu") for spec in SPLICES},
-    **{f"temporal_pool-{spec.name}": temporal_case(spec, backend="gpu") for spec in TEMPORAL},
-    **{f"tree_attention-{spec.name}": attention_case(spec, backend="gpu") for spec in ROWS},
-    **{f"depthwise_norm-{spec.name}": stage_case(spec, backend="gpu") for spec in STAGES},
-    **{f"stc_downsample-{spec.name}": stc_case(spec, backend="gpu") for spec in STC},
-    **{f"temporal_attend-{spec.name}": attend_case(spec, backend="gpu") for spec in ATTENDED},
-}
+CASES, ON_GPU = every_case("tpu"), every_case("gpu")
 # The first shape of each kernel on all targets; every other on one of them, in turn.
 EVERYWHERE = {
     "project_pool-llava_video_7b",
