@@ -9,7 +9,7 @@ import pytest
 from vidlmm.plan.cache import VERSION, Cache, default_folder, digest
 from vidlmm.plan.report import WIDTH, report, size, span
 from vidlmm.plan.result import LABEL, Plan, from_dict, from_json, to_json
-from vidlmm.plan.scale import EVERY, SEVEN, Row
+from vidlmm.plan.scale import EVERY, SEVEN, Row, every_recipe, scale_rows
 from vidlmm.plan.table import page_text, plan_table
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -98,3 +98,10 @@ def test_the_committed_page_is_written_from_the_committed_plans(tmp_path: Path) 
     plan_table(tmp_path / "scale.md", print, compile_missing=False)
     assert (tmp_path / "scale.md").read_text() == (docs / "scale.md").read_text()
     assert copy.read_text() == (docs / "scale.json").read_text()
+
+
+def test_every_line_of_the_committed_page_is_planned_and_fits() -> None:
+    stored = json.loads((Path(__file__).parents[2] / "docs" / "scale.json").read_text())
+    keys = [row.key for row in (*scale_rows(), *every_recipe())]
+    assert list(stored) == keys
+    assert all(plan["memory"]["fits"] for plan in stored.values())
