@@ -29,15 +29,7 @@ _KINDS: dict[str, Target] = {
     "TPU7x": "7x",
 }
 _ALL: frozenset[Target] = frozenset(("v5e", "v5p", "v6e", "7x"))
-BACKENDS: dict[Kernel, tuple[Named, ...]] = {
-    "project_pool": ("xla", "tpu", "gpu"),
-    "slowfast_pool": ("xla", "tpu", "gpu"),
-    "splice": ("xla", "tpu", "gpu"),
-    "temporal_pool": ("xla", "tpu", "gpu"),
-    "stc_downsample": ("xla", "tpu", "gpu"),
-    "depthwise_norm": ("xla", "tpu", "gpu"),
-    "tree_attention": ("xla", "tpu", "gpu"),
-}
+BACKENDS: tuple[Named, ...] = ("xla", "tpu", "gpu")
 # Targets on which a kernel moves fewer bytes than XLA's program of the same function (docs/kernels.md has the table).
 PAYS: dict[Kernel, frozenset[Target]] = {
     "project_pool": _ALL,
@@ -105,7 +97,7 @@ def backend_for(kernel: Kernel, backend: Backend, sized: Callable[[], Any]) -> N
     them itself.
 
     Args:
-        sized: raises KernelError where the shapes are beyond the TPU kernel's limits.
+        sized: raises KernelError where shapes are beyond the TPU kernel's limits, or where it does not pay for them.
 
     Raises:
         KernelError: a backend that the kernel does not have.
@@ -129,8 +121,8 @@ def choose(kernel: Kernel, backend: Backend = "auto", device: Any = None) -> Cho
     Raises:
         KernelError: a backend that the kernel does not have.
     """
-    if backend not in ("auto", *BACKENDS[kernel]):
-        have = ", ".join(BACKENDS[kernel])
+    if backend not in ("auto", *BACKENDS):
+        have = ", ".join(BACKENDS)
         raise KernelError(f"{kernel} has the backends {have}; got {backend!r}: name one of them, or 'auto'")
     if backend != "auto":
         return Choice(backend, "named by the caller")
@@ -140,6 +132,6 @@ def choose(kernel: Kernel, backend: Backend = "auto", device: Any = None) -> Cho
         return Choice("tpu", f"it moves fewer bytes than XLA's program on {target}")
     if device.platform == "tpu":
         return Choice("xla", f"no kernel is known to pay on {target or device.device_kind}")
-    if device.platform == "gpu" and "gpu" in BACKENDS[kernel]:
+    if device.platform == "gpu":
         return Choice("xla", f"the kernel for GPUs was not measured on {device.device_kind}")
     return Choice("xla", f"there is no kernel for {device.platform}")

@@ -7,11 +7,15 @@ the same whole rows; where rows are split over devices, each answers its own que
 import jax
 from jaxtyping import Array, Float
 
-from vidlmm.kernels.choice import Backend, KernelError, backend_for
+from vidlmm.kernels.choice import Backend, KernelError, Target, backend_for, device_here, target_of
 from vidlmm.kernels.tree_attention import gpu, tpu, xla
 from vidlmm.kernels.tree_attention.rule import Ids
 
 __all__ = ["Ids", "tree_attention"]
+
+# Bytes of queries, keys, values and output that XLA holds on the chip on these targets, where its program then moves no
+# more than the floor: it did so with 34 MB and not with 67 (docs/kernels.md).
+HELD: dict[Target | None, int] = {"v5e": 48 * 2**20, "v6e": 48 * 2**20}
 
 
 def tree_attention(
@@ -51,10 +55,19 @@ def tree_attention(
         shapes = [tuple(x.shape for x in ids) for ids in (queries, keys)]
         raise KernelError(f"ids {shapes} for {count} queries and {k.shape[2]} keys of {rows} rows: one a row and place")
     setup = tpu.Setup(block, interpret)
-    chosen = backend_for("tree_attention", backend, lambda: setup.sizes(q, k))
+    chosen = backend_for("tree_attention", backend, lambda: _worth(setup, q, k))
     with jax.named_scope(f"tree_attention_{chosen}"):
         if chosen == "xla":
             return xla.tree_attention(q, k, v, queries, keys)
         if chosen == "gpu":
             return gpu.tree_attention(q, k, v, queries, keys, block, interpret)
         return tpu.tree_attention(q, k, v, queries, keys, setup)
+
+
+def _worth(setup: tpu.Setup, q: Array, k: Array) -> None:
+    """Raises KernelError where "auto" leaves rows to plain JAX: beyond the TPU kernel's limits, or so small that XLA
+    holds all of them on the chip."""
+    setup.sizes(q, k)
+    small = HELD.get(target_of(device_here()), 0)
+    if (held := 2 * (q.nbytes + k.nbytes)) <= small:
+        raise KernelError(f"queries, keys, values and output take {held:,} bytes: XLA holds them on the chip")

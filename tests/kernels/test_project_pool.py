@@ -10,7 +10,7 @@ import pytest
 
 from tests.kernels.close import compare, drawn, exactly, in_float64, rounded, values_and_pulls
 from vidlmm.kernels import KernelError, choose, project_pool
-from vidlmm.kernels.choice import BACKENDS, PAYS
+from vidlmm.kernels.choice import PAYS
 from vidlmm.kernels.project_pool import gpu, reference, tpu
 from vidlmm.kernels.specs import POOLS, PoolSpec, cut_pool
 
@@ -117,7 +117,7 @@ def test_backends(untyped):
     assert "cpu" in choose("project_pool").why
 
 
-@pytest.mark.parametrize("kernel", BACKENDS)
+@pytest.mark.parametrize("kernel", PAYS)
 def test_auto_takes_what_pays(kernel, monkeypatch):
     """On a TPU the kernel where the table names its generation, XLA's program on the others."""
 

@@ -228,3 +228,26 @@ def test_auto_leaves_to_plain_jax_what_the_kernel_does_not_take():
         call = jax.jit(_call(who, who, interpret=True))
         with compiling_for(Device()):
             assert f"{name}/" in call.lower(*arrays).as_text(debug_info=True)
+
+
+@pytest.mark.parametrize(("kind", "places"), [("TPU v5 lite", 8192), ("TPU v6 lite", 16384), ("TPU v5p", 64)])
+def test_auto_leaves_to_xla_what_it_holds_on_the_chip(kind: str, places: int):
+    """48 MiB on v5e and v6e; a named backend runs all the same."""
+
+    class Device:
+        platform, device_kind = "tpu", kind
+
+    q = jax.ShapeDtypeStruct((1, 2, 7, places, 64), jnp.bfloat16)
+    k = jax.ShapeDtypeStruct((1, 2, places, 64), jnp.bfloat16)
+    segment = jnp.ones((1, places), jnp.int32)
+    who = sight(segment, jnp.zeros_like(segment))
+    small = kind != "TPU v5p" and 2 * (q.size + k.size) * 2 <= 48 * 2**20
+    for options, name in (({}, "xla" if small else "tpu"), ({"backend": "tpu"}, "tpu")):
+        with compiling_for(Device()):
+            text = (
+                jax.jit(_call(who, who, **options))
+                .trace(q, k, k)
+                .lower(lowering_platforms=("tpu",))
+                .as_text(debug_info=True)
+            )
+        assert f"tree_attention_{name}/" in text
