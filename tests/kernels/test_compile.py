@@ -13,7 +13,7 @@ from vidlmm.kernels import compiling_for
 from vidlmm.kernels.cases import NAMES, both_directions, every_case, gpu, lowered, mesh
 
 CASES, ON_GPU = every_case("tpu"), every_case("gpu")
-# The first shape of each kernel on all targets; every other on one of them, in turn.
+# `make compiles` takes the first shape of these kernels on all targets, every other on one of them, in turn.
 EVERYWHERE = {
     "project_pool-llava_video_7b",
     "slowfast_pool-llava_video_7b",
@@ -21,12 +21,14 @@ EVERYWHERE = {
     "temporal_attend-valley_7b_v3",
 }
 PROGRAMS = [
-    (name, target)
+    pytest.param(
+        name,
+        target,
+        marks=pytest.mark.compiles if name in EVERYWHERE or turn == number % len(NAMES) else pytest.mark.everywhere,
+    )
     for number, name in enumerate(CASES)
     for turn, target in enumerate(NAMES)
-    if name in EVERYWHERE or turn == number % len(NAMES)
 ]
-pytestmark = pytest.mark.compiles
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +47,7 @@ def test_compiles_forward_and_backward(name: str, target: str):
     assert program.compile().memory_analysis() is not None
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("name", ON_GPU)
 def test_compiles_for_an_h100(name: str):
     """Both directions in one program, to the machine's code: what a program of a kernel holds fits."""
