@@ -39,6 +39,7 @@ from vidlmm.kernels.cases import (
     Case,
     attend_case,
     attention_case,
+    both_directions,
     mesh,
     project_case,
     slowfast_case,
@@ -228,14 +229,10 @@ KERNELS: dict[str, dict[str, Row]] = {
 def program(case: Case, device: Any, backward: bool, plain: bool, folder: str) -> Any:
     """Compiled for one device, with its text in a folder. plain: arrays lie row by row."""
 
-    def both(*arrays: Any) -> Any:
-        out, back = jax.vjp(case.call, *arrays[: -case.results])
-        return out, back(arrays[-1] if case.results == 1 else arrays[-case.results :])
-
     place = jax.sharding.SingleDeviceSharding(device)
     shapes = case.shapes if backward else case.shapes[: -case.results]
     arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=place) for shape in shapes]
-    function = both if backward else case.call
+    function = both_directions(case.call, case.results) if backward else case.call
     options = {}
     if plain:
         formats = [Format(Layout(tuple(range(len(shape)))), place) for shape in case.shapes]

@@ -38,7 +38,7 @@ def tree_attention(
     Args:
         queries, keys: ids of the Q and the S places.
         backend: see `vidlmm.kernels.choice`; the compiled program names it (`tree_attention_tpu`). "auto" takes plain
-            JAX for shapes beyond the TPU kernel's limits.
+            JAX for shapes beyond the TPU kernel's limits, and for rows that XLA holds on the chip (`HELD`).
         block: places of queries and of keys in a step, where the rule's choice is not wanted: multiples of 128 on a
             TPU, powers of two on a GPU.
         interpret: runs the kernel for TPU or GPU step by step on any device, for tests.

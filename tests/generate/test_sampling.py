@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from vidlmm.generate import Sampling
-from vidlmm.generate.sampling import FEW, choose, nucleus, stream_key, uniforms
-from vidlmm.generate.sampling import _ordered as ordered
+from vidlmm.generate.sampling import FEW, choose, nucleus, ordered, stream_key, uniforms
 
 SHARES = np.array([0.05, 0.4, 0.25, 0.2, 0.1], np.float32)
 SCORES = np.log(SHARES) + 3

@@ -76,7 +76,7 @@ def choose(
         return jax.lax.cond(
             jnp.all(few.whole),
             lambda: token,
-            lambda: jnp.where(few.whole, token, _drawn(_ordered(scores), uniform, top_p)),
+            lambda: jnp.where(few.whole, token, _drawn(ordered(scores), uniform, top_p)),
         )
 
     return jax.lax.cond(temperature > 0, drawn, likeliest)
@@ -110,7 +110,7 @@ def _drawn(found: Likeliest, uniform: Float32[Array, " B"], top_p: Float32[Array
     return jnp.take_along_axis(found.order, place[:, None], axis=-1)[:, 0]
 
 
-def _ordered(scores: Float32[Array, "B V"]) -> Likeliest:
+def ordered(scores: Float32[Array, "B V"]) -> Likeliest:
     """All tokens of the vocabulary."""
     order = jnp.argsort(scores, axis=-1, descending=True, stable=True).astype(jnp.int32)
     share = jnp.take_along_axis(jax.nn.softmax(scores, axis=-1), order, axis=-1)

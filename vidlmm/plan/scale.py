@@ -1,6 +1,6 @@
 """Which recipes stand on which slices in docs/scale.md."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vidlmm.configs import load_config, packaged_configs
@@ -51,13 +51,6 @@ _ROWS: tuple[tuple[str, str, str, int, str], ...] = (
     (SPARSE, "v6e:8x8", "", 64, "layer"),
     (SPARSE, "tpu7x:2x2x4", "expert=8", 32, "layer"),
 )
-# Where each recipe is planned, and on what mesh beside fsdp, by what its name holds or is: the first that it is.
-_PLACES: tuple[tuple[Callable[[str], bool], str, str], ...] = (
-    (lambda name: name.startswith(("quickstart", "finetune")), "v5e:1x1", ""),
-    (lambda name: name == "llava_video_72b_released", "v5p:4x8x8", "data=2"),
-    (lambda name: "72b" in name or "8x7b" in name or name in _LONG_ROWS, "v5p:4x4x4", ""),
-    (lambda name: True, "v5e:8x8", ""),
-)
 # Recipes of a 7B whose rows are too long, or too many, for 64 chips with 16 GiB.
 _LONG_ROWS = (
     "llava_video_7b", "llava_video_7b_released",
@@ -103,6 +96,16 @@ def scale_rows() -> Iterator[Row]:
 def every_recipe() -> Iterator[Row]:
     """Every stage of every packaged config, on a slice that suits its size."""
     for config in packaged_configs():
-        topology, mesh = next(where for holds, *where in _PLACES if holds(config))
+        topology, mesh = _slice(config)
         for stage in plain(load_config(config))["stages"]:
-            yield Row(EVERY, config, topology, tuple(f"mesh.{size}" for size in mesh.split()), stage["name"])
+            yield Row(EVERY, config, topology, mesh, stage["name"])
+
+
+def _slice(config: str) -> tuple[str, tuple[str, ...]]:
+    """Where a recipe is planned, and its mesh where that is not fsdp alone."""
+    if config.startswith(("quickstart", "finetune")):
+        return "v5e:1x1", ()
+    if config == "llava_video_72b_released":
+        return "v5p:4x8x8", ("mesh.data=2",)
+    large = "72b" in config or "8x7b" in config or config in _LONG_ROWS
+    return "v5p:4x4x4" if large else "v5e:8x8", ()
